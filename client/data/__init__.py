@@ -1,0 +1,1 @@
+"""Where a hospital's records come from."""

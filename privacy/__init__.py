@@ -1,0 +1,1 @@
+"""What is protected: differential privacy, its ledger, masks and encryption."""

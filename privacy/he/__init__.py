@@ -1,0 +1,1 @@
+"""Exact BFV sums: parameters, packing, integrity words, and the two roles that use them."""

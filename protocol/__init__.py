@@ -1,0 +1,1 @@
+"""What crosses a boundary: jobs, rosters, signatures, messages, tensors, errors, configuration."""
