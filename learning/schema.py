@@ -1,0 +1,215 @@
+"""The schema: which columns a task reads, in which units and between which public bounds.
+
+It stands in the job, so every hospital reads the same constants, and nothing about a column is
+ever learnt from patients. Columns are a list, since their order is the order of the features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from protocol.errors import InputError
+
+Kind = Literal["number", "category", "flag"]
+
+
+def as_text(value: str | float) -> str:
+    """One spelling for a category or key whatever type a source gives it.
+
+    >>> as_text(" 2 "), as_text(2), as_text(2.0), as_text(2.5)
+    ('2', '2', '2', '2.5')
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def _distinct(names: tuple[str, ...], what: str, least: int) -> None:
+    if len(names) < least:
+        raise InputError(f"too few {what}", expected=f"at least {least}", found=str(len(names)))
+    if len(set(names)) < len(names) or "" in names:
+        raise InputError(f"{what} must be named and named once", found=", ".join(names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One input column and the public constants that turn it into features.
+
+    Args:
+        name: The column's name in the job; a hospital maps its own names to it.
+        kind: `number`, `category` (one of a list) or `flag` (yes or no).
+        unit: Unit of a number, for people and for conversion at the source.
+        low: Smallest plausible value of a number; smaller ones count as `low`.
+        high: Largest plausible value of a number; larger ones count as `high`.
+        centre: What becomes 0; the middle of the bounds if not given.
+        spread: What becomes 1 above the centre; a quarter of the bounds' width if not given.
+        categories: The values a category may have.
+        neutral: What stands in for a missing or unreadable value: a number (default: centre), a
+            category (default: none of them), 0 or 1 of a flag (default 0).
+        may_be_missing: Whether an indicator feature says that the value was missing.
+
+    >>> age = Column(name="age", kind="number", unit="years", low=0, high=120, centre=60)
+    >>> age.middle, age.width, age.num_features
+    (60.0, 30.0, 1)
+    """
+
+    name: str
+    kind: Kind
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    centre: float | None = None
+    spread: float | None = None
+    categories: tuple[str | int, ...] = ()
+    neutral: str | float | None = None
+    may_be_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise InputError("a column without a name")
+        if self.kind != "category" and self.categories:
+            raise InputError("categories belong to columns of kind 'category'", found=self.kind)
+        scale = (self.low, self.high, self.centre, self.spread)
+        if self.kind != "number" and any(value is not None for value in scale):
+            raise InputError(
+                "low, high, centre and spread belong to columns of kind 'number'", found=self.kind
+            )
+        {"number": self._check_number, "category": self._check_category, "flag": self._check_flag}[
+            self.kind
+        ]()
+
+    def _check_number(self) -> None:
+        low, high = self.bounds
+        if not (math.isfinite(high - low) and low < high):
+            raise InputError("bounds of a number", expected="low < high", found=f"{low}, {high}")
+        for name, value in (("centre", self.centre), ("neutral", self.neutral)):
+            if value is None:
+                continue
+            if isinstance(value, str) or not low <= value <= high:
+                raise InputError(f"{name} of a number", expected=f"within [{low}, {high}]")
+        if not (math.isfinite(self.width) and self.width > 0):
+            raise InputError("spread", expected="a positive number", found=str(self.spread))
+
+    def _check_category(self) -> None:
+        _distinct(self.labels, "categories", least=2)
+        if self.neutral is not None and as_text(self.neutral) not in self.labels:
+            raise InputError("neutral of a category", expected="one of " + ", ".join(self.labels))
+
+    def _check_flag(self) -> None:
+        if self.neutral not in (None, 0, 1):
+            raise InputError("neutral of a flag", expected="0 or 1", found=str(self.neutral))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Public bounds of a number.
+
+        Raises:
+            InputError: The column is a number without bounds.
+        """
+        if self.low is None or self.high is None:
+            raise InputError(
+                f"number {self.name!r} has no bounds",
+                expected="low and high",
+                remedy="take them from the codebook, never from patients' data",
+            )
+        return float(self.low), float(self.high)
+
+    @property
+    def middle(self) -> float:
+        """The value of a number that becomes 0."""
+        low, high = self.bounds
+        return low + (high - low) / 2 if self.centre is None else float(self.centre)
+
+    @property
+    def width(self) -> float:
+        """The difference of a number that becomes 1."""
+        low, high = self.bounds
+        return (high - low) / 4 if self.spread is None else float(self.spread)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Categories as text."""
+        return tuple(as_text(category) for category in self.categories)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features the column becomes, in order."""
+        values = (
+            tuple(f"{self.name}={label}" for label in self.labels)
+            if self.kind == "category"
+            else (self.name,)
+        )
+        return (*values, f"{self.name} missing") if self.may_be_missing else values
+
+    @property
+    def num_features(self) -> int:
+        """How many features the column becomes."""
+        return len(self.feature_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """The column to predict and its classes; of two classes the second is the positive one."""
+
+    name: str
+    classes: tuple[str | int, ...]
+
+    def __post_init__(self) -> None:
+        _distinct(self.texts, "classes", least=2)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Classes as text."""
+        return tuple(as_text(one) for one in self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Everything a task reads from a table.
+
+    Args:
+        columns: Inputs, in the order of the features.
+        label: What is predicted.
+        patient: Column whose equal values are one patient; without it every record is one.
+        time: Column with the time of a record, for splits and forecasts.
+        site: Column that names a record's site where one table holds several.
+    """
+
+    columns: tuple[Column, ...]
+    label: Label
+    patient: str | None = None
+    time: str | None = None
+    site: str | None = None
+
+    def __post_init__(self) -> None:
+        _distinct(tuple(column.name for column in self.columns), "columns", least=1)
+        _distinct(self.column_names, "columns, label, patient, time and site", least=2)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Every column that a source must offer."""
+        keys = (self.patient, self.time, self.site)
+        return (
+            *(column.name for column in self.columns),
+            self.label.name,
+            *(key for key in keys if key is not None),
+        )
+
+    @property
+    def unit(self) -> Literal["patient", "record"]:
+        """Whom the privacy guarantee protects."""
+        return "record" if self.patient is None else "patient"
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of all F features, in order."""
+        return tuple(name for column in self.columns for name in column.feature_names)
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features."""
+        return len(self.feature_names)
