@@ -158,6 +158,11 @@ def load_strategy(named: Named, training: Training, length: int) -> Strategy:
     return _load(next(iter(found.values()))).from_options(named.options, training, length)
 
 
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a strategy that has none; whatever a job writes there is an error."""
+
+
 def parse_options(cls: type[Options], options: Mapping[str, Any], name: str) -> Options:
     """A strategy's options as their frozen dataclass; unknown keys are errors with a path."""
     return parse(cls, options, f"strategy.{name}")

@@ -1,0 +1,258 @@
+"""One round instead of many: regularised least squares from summed sufficient statistics.
+
+Each hospital releases the upper triangle of the sum of x x' and the sum of x y once; the model
+solves (sum x x' / n + ridge I) w = sum x y / n. This is regularised least squares on labels -1 and
+1, not logistic regression: it ranks patients as well, but its scores are estimates of 2 p - 1 and
+have to be turned into probabilities, see `OneShot.slope`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from protocol.errors import InputError
+from protocol.jobs import Training
+from strategies.base import Contribution, FloatVector, State, Total, mean, parse_options, stepped
+
+MAX_PARAMETERS = 500
+RIDGE_FLOOR = 2.0**-20
+LEAST_RADIUS = 1.01
+_MARGIN = 1.0 - 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShotOptions:
+    """What a job may say about a one-shot fit.
+
+    Args:
+        radius: R > 1, the norm to which records are clipped, the constant 1 of the bias included.
+        slope: Public factor on the least-squares solution. 2 makes the score s a logit:
+            log((1 + s) / (1 - s)) = 2 s + O(s^3) where s = 2 p - 1. It changes no ranking.
+    """
+
+    radius: float = 2.0
+    slope: float = 2.0
+
+    def __post_init__(self) -> None:
+        _check_radius(self.radius)
+        if not 0.0 < self.slope < math.inf:
+            raise InputError("slope", expected="a positive number", found=str(self.slope))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneShot:
+    """The strategy; its one step turns summed statistics into a linear model, the bias last.
+
+    Args:
+        parameters: P = features + 1, at most `MAX_PARAMETERS`.
+        radius: See `OneShotOptions`.
+        slope: See `OneShotOptions`.
+        l2: The least ridge; below `RIDGE_FLOOR` the floor is taken, so that collinear columns are
+            solved as well.
+    """
+
+    contribution: ClassVar[Contribution] = "statistics"
+
+    parameters: int
+    radius: float
+    slope: float
+    l2: float
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], training: Training, length: int) -> Self:
+        """Build for a linear model of `length` parameters; the ridge is the job's `training.l2`.
+
+        Raises:
+            InputError: An option is wrong, the model is too large, or there is not just one round.
+        """
+        chosen = parse_options(OneShotOptions, options, "one_shot")
+        if training.rounds != 1:
+            raise InputError(
+                "training.rounds with strategy 'one_shot'",
+                expected="1: the statistics are released once",
+                found=str(training.rounds),
+            )
+        if not 2 <= length <= MAX_PARAMETERS:
+            raise InputError(
+                "a model for strategy 'one_shot'",
+                expected=f"2 to {MAX_PARAMETERS} parameters",
+                found=str(length),
+                remedy="use 'fedsgd' for larger models",
+            )
+        return cls(parameters=length, radius=chosen.radius, slope=chosen.slope, l2=training.l2)
+
+    @property
+    def norm(self) -> float:
+        """L2 bound of one unit's contribution, the job's clip."""
+        return unit_norm(self.radius)
+
+    def length(self, parameters: int) -> int:
+        """P (P + 1) / 2 entries of x x' and P of x y."""
+        return parameters * (parameters + 1) // 2 + parameters
+
+    def init(self, weights: FloatVector) -> State:
+        """The zero model.
+
+        Raises:
+            InputError: The task starts elsewhere, so it is no linear model.
+        """
+        if weights.shape != (self.parameters,) or weights.any():
+            raise InputError(
+                "initial weights with strategy 'one_shot'",
+                expected=f"{self.parameters} zeros, as a linear model has them",
+                remedy="choose the task's linear model",
+            )
+        return State(weights, (), 0)
+
+    def step(self, state: State, total: Total) -> State:
+        """Solve the normal equations; the result depends on the statistics alone."""
+        size = self.parameters
+        statistics_S = mean(total, self.length(size))
+        triangle = size * (size + 1) // 2
+        gram_PP = np.zeros((size, size))
+        gram_PP[np.triu_indices(size)] = statistics_S[:triangle]
+        gram_PP = gram_PP + np.triu(gram_PP, 1).T
+        solution_P = solve(gram_PP, statistics_S[triangle:], max(self.l2, RIDGE_FLOOR))
+        return stepped(state, self.slope * solution_P)
+
+    def unit_vectors(
+        self,
+        x_NF: npt.NDArray[np.float64],
+        y_N: npt.NDArray[np.int64] | FloatVector,
+        patient_N: npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.float64]:
+        """The function `unit_vectors` with this strategy's radius, for its number of parameters.
+
+        Raises:
+            InputError: The records have another number of features: no linear model.
+        """
+        if x_NF.shape[1] + 1 != self.parameters:
+            raise InputError(
+                "features with strategy 'one_shot'",
+                expected=f"{self.parameters - 1} and a bias, one parameter each",
+                found=f"{x_NF.shape[1]}",
+                remedy="choose the task's linear model",
+            )
+        return unit_vectors(x_NF, y_N, self.radius, patient_N=patient_N)
+
+
+def unit_norm(radius: float) -> float:
+    """sqrt(R^4 + R^2): ||triu(x x')||^2 <= ||x||^4 <= R^4, and ||x y||^2 = ||x||^2 <= R^2."""
+    square = radius * radius
+    return math.sqrt(square * square + square)
+
+
+def unit_vectors(
+    x_NF: npt.NDArray[np.float64],
+    y_N: npt.NDArray[np.int64] | FloatVector,
+    radius: float,
+    *,
+    patient_N: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Each unit's statistics: the upper triangle of x x', row by row, then x y.
+
+    Args:
+        x_NF: Features. They are scaled down where (x, 1) is longer than the radius; a row with a
+            value that is not finite contributes its bias alone.
+        y_N: Labels; positive is 1, everything else -1.
+        radius: R, at least `LEAST_RADIUS`.
+        patient_N: Where given, the unit is the patient: the mean of its rows' vectors.
+
+    Returns:
+        Array of shape U x S, patients in the order of their numbers.
+
+    Guarantee:
+        Every row has an L2 norm of at most `unit_norm(radius)` (a mean of vectors inside a ball
+        lies inside it) and depends on one unit's records alone.
+
+    Raises:
+        InputError: The radius is below `LEAST_RADIUS`.
+    """
+    _check_radius(radius)
+    x_NP = _clip(x_NF, radius)
+    sign_N = np.where(y_N > 0, 1.0, -1.0)
+    rows, columns = np.triu_indices(x_NP.shape[1])
+    vectors_NS = np.hstack([x_NP[:, rows] * x_NP[:, columns], x_NP * sign_N[:, None]])
+    if patient_N is None:
+        return vectors_NS
+    _, unit_N, count_U = np.unique(patient_N, return_inverse=True, return_counts=True)
+    sums_US = np.zeros((len(count_U), vectors_NS.shape[1]))
+    np.add.at(sums_US, unit_N, vectors_NS)
+    return sums_US / count_U[:, None]
+
+
+def solve(gram_PP: npt.NDArray[np.float64], moment_P: FloatVector, ridge: float) -> FloatVector:
+    """(gram + r I)^-1 moment with the least r in ridge, 2 ridge, 4 ridge, ... that is sound.
+
+    Noise can make the matrix of a sum indefinite. If every eigenvalue of `gram` is at least -r/2,
+    every pivot of gram + r I is at least r/2; so the ridge is doubled until the pivots are, which
+    ends because the norm is finite. Without noise the first ridge is taken.
+
+    Args:
+        gram_PP: Symmetric matrix.
+        moment_P: Right-hand side.
+        ridge: Positive start.
+    """
+    while math.isfinite(ridge):
+        factor_PP = cholesky(gram_PP + ridge * np.eye(len(gram_PP)), 0.5 * ridge)
+        if factor_PP is not None:
+            return _substitute(factor_PP, moment_P)
+        ridge = 2.0 * ridge
+    raise InputError("summed statistics", expected="finite numbers")
+
+
+def cholesky(
+    matrix_PP: npt.NDArray[np.float64], least_pivot: float
+) -> npt.NDArray[np.float64] | None:
+    """The lower factor, or None where a pivot falls below `least_pivot`.
+
+    Columns are eliminated from left to right, each with elementwise operations alone: entry (i, j)
+    meets its products in the order k = 0, 1, ..., j - 1 on every machine, which no call to LAPACK
+    promises.
+
+    Source: Golub, Van Loan 2013, Algorithm 4.2.1 (outer-product form).
+    """
+    rest_PP = matrix_PP.copy()
+    factor_PP = np.zeros_like(rest_PP)
+    for k in range(len(rest_PP)):
+        pivot = rest_PP[k, k]
+        if not least_pivot <= pivot < np.inf:
+            return None
+        column = rest_PP[k:, k] / np.sqrt(pivot)
+        factor_PP[k:, k] = column
+        rest_PP[k:, k:] -= column[:, None] * column[None, :]
+    return factor_PP
+
+
+def _substitute(factor_PP: npt.NDArray[np.float64], moment_P: FloatVector) -> FloatVector:
+    """Forward, then backward substitution by columns, elementwise as in `cholesky`."""
+    rest_P = moment_P.copy()
+    for k in range(len(rest_P)):
+        rest_P[k] = rest_P[k] / factor_PP[k, k]
+        rest_P[k + 1 :] -= factor_PP[k + 1 :, k] * rest_P[k]
+    for k in reversed(range(len(rest_P))):
+        rest_P[k] = rest_P[k] / factor_PP[k, k]
+        rest_P[:k] -= factor_PP[k, :k] * rest_P[k]
+    return rest_P
+
+
+def _clip(x_NF: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.float64]:
+    """(x, 1), with x shortened so that the row's norm is at most R (1 - 1e-9)."""
+    finite_N1 = np.isfinite(x_NF).all(axis=1, keepdims=True)
+    x_NF = np.where(finite_N1, x_NF, 0.0)
+    largest_N1 = np.abs(x_NF).max(axis=1, initial=1.0, keepdims=True)
+    norm_N1 = largest_N1 * np.sqrt(((x_NF / largest_N1) ** 2).sum(axis=1, keepdims=True))
+    room = math.sqrt((radius * _MARGIN) ** 2 - 1.0)
+    shortened_NF = x_NF * (room / np.maximum(norm_N1, room))
+    return np.hstack([shortened_NF, np.ones_like(norm_N1)])
+
+
+def _check_radius(radius: float) -> None:
+    if not LEAST_RADIUS <= radius < math.inf:
+        raise InputError("radius", expected=f"at least {LEAST_RADIUS}", found=str(radius))
