@@ -10,14 +10,14 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from protocol.canonical import from_canonical, to_canonical
-from protocol.documents import Document, load_yaml
+from protocol.documents import Document, Place, load_yaml
 from protocol.errors import InputError
 
 __all__ = ["Document", "decode", "load_yaml", "parse", "read"]
@@ -65,51 +65,22 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             the dataclass itself refuses; the message has the full path, such as
             "job.training.rounds".
 
+    >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
     ... class Point:
     ...     x: float
     >>> parse(Point, {"x": 1}, "point")
     Point(x=1.0)
     """
-    return _build(cls, mapping, _Place(where, "", 0))
+    return _build(cls, mapping, Place(where, "", 0))
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a value stands: key path, and file and line (0 where there is no file)."""
-
-    path: str
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        path = self.path or "document"
-        return f"{self.file}:{self.line}: {path}" if self.line else path
-
-    def key(self, mapping: Mapping[str, Any], key: object) -> _Place:
-        path = f"{self.path}.{key}" if self.path else str(key)
-        if isinstance(mapping, Document):
-            return _Place(path, mapping.file, mapping.lines.get(str(key), mapping.line))
-        return _Place(path, self.file, self.line)
-
-    def item(self, index: int) -> _Place:
-        return _Place(f"{self.path}[{index}]", self.file, self.line)
-
-    def within(self, value: object) -> _Place:
-        if isinstance(value, Document):
-            return _Place(self.path, value.file, value.line)
-        return self
-
-    def wrong(self, expected: str, value: object) -> InputError:
-        return InputError(f"{self}: wrong type", expected=expected, found=_kind(value))
-
-
-def _build(cls: type[T], value: object, place: _Place) -> T:
+def _build(cls: type[T], value: object, place: Place) -> T:
     """A dataclass from a mapping; every error carries its place."""
     if not isinstance(value, Mapping):
-        raise place.wrong("a mapping of keys", value)
+        raise _wrong(place, "a mapping of keys", value)
     place = place.within(value)
-    known = _fields(cls)
+    known = _fields(cast("Hashable", cls))
     _check_keys(value, known, place)
     kwargs = {
         key: _convert(known[key][1], item, place.key(value, key)) for key, item in value.items()
@@ -130,7 +101,7 @@ def _fields(cls: Any) -> dict[str, tuple[Field[Any], Any]]:
 
 
 def _check_keys(
-    mapping: Mapping[str, Any], known: Mapping[str, tuple[Field[Any], Any]], place: _Place
+    mapping: Mapping[str, Any], known: Mapping[str, tuple[Field[Any], Any]], place: Place
 ) -> None:
     """Refuse unknown keys, with a suggestion, and missing ones."""
     for key in mapping:
@@ -150,7 +121,7 @@ def _check_keys(
         raise InputError(f"{place}: missing {', '.join(repr(name) for name in missing)}")
 
 
-def _convert(annotation: Any, value: object, place: _Place) -> Any:
+def _convert(annotation: Any, value: object, place: Place) -> Any:
     """One value as its annotation asks."""
     origin = get_origin(annotation)
     if annotation is Any:
@@ -164,9 +135,9 @@ def _convert(annotation: Any, value: object, place: _Place) -> Any:
     raise TypeError(f"{place}: annotation {annotation!r} is not supported")
 
 
-def _tuple(args: tuple[Any, ...], value: object, place: _Place) -> tuple[Any, ...]:
+def _tuple(args: tuple[Any, ...], value: object, place: Place) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise place.wrong("a list", value)
+        raise _wrong(place, "a list", value)
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
@@ -177,18 +148,18 @@ def _tuple(args: tuple[Any, ...], value: object, place: _Place) -> tuple[Any, ..
     return tuple(_convert(arg, item, place.item(index)) for index, (arg, item) in pairs)
 
 
-def _map(args: tuple[Any, ...], value: object, place: _Place) -> dict[str, Any]:
+def _map(args: tuple[Any, ...], value: object, place: Place) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise place.wrong("a mapping of keys", value)
+        raise _wrong(place, "a mapping of keys", value)
     if args[1] is Any and isinstance(value, dict):
         return value
     for key in value:
         if not isinstance(key, str):
-            raise place.wrong("text as key", key)
+            raise _wrong(place, "text as key", key)
     return {key: _convert(args[1], item, place.key(value, key)) for key, item in value.items()}
 
 
-def _literal(args: tuple[Any, ...], value: object, place: _Place) -> Any:
+def _literal(args: tuple[Any, ...], value: object, place: Place) -> Any:
     for choice in args:
         if type(choice) is type(value) and choice == value:
             return choice
@@ -200,7 +171,7 @@ def _literal(args: tuple[Any, ...], value: object, place: _Place) -> Any:
     )
 
 
-def _union(args: tuple[Any, ...], value: object, place: _Place) -> Any:
+def _union(args: tuple[Any, ...], value: object, place: Place) -> Any:
     """The member whose type the value has already, else the first that takes it."""
     if value is None and types.NoneType in args:
         return None
@@ -214,40 +185,41 @@ def _union(args: tuple[Any, ...], value: object, place: _Place) -> Any:
         except InputError:
             continue
     names = (_NAMES.get(get_origin(member) or member, "a mapping of keys") for member in members)
-    raise place.wrong(" or ".join(dict.fromkeys(names)), value)
+    raise _wrong(place, " or ".join(dict.fromkeys(names)), value)
 
 
-def _float(value: object, place: _Place) -> float:
+def _float(value: object, place: Place) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise place.wrong("a number", value)
+        raise _wrong(place, "a number", value)
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise place.wrong("a number", value) from None
+        raise _wrong(place, "a number", value) from None
     if not math.isfinite(number):
         raise InputError(f"{place}: not a finite number", expected="a finite number")
     return number
 
 
-def _exactly(kind: type) -> Callable[[object, _Place], Any]:
-    def take(value: object, place: _Place) -> Any:
+def _exactly(kind: type) -> Callable[[object, Place], Any]:
+    def take(value: object, place: Place) -> Any:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise place.wrong(_NAMES[kind], value)
+            raise _wrong(place, _NAMES[kind], value)
         return value
 
     return take
 
 
-def _path(value: object, place: _Place) -> Path:
+def _path(value: object, place: Place) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str) or not value or "\0" in value:
-        raise place.wrong("a path", value)
+        raise _wrong(place, "a path", value)
     return Path(value)
 
 
-def _kind(value: object) -> str:
-    return _NAMES.get(type(value), type(value).__name__)
+def _wrong(place: Place, expected: str, value: object) -> InputError:
+    found = _NAMES.get(type(value), type(value).__name__)
+    return InputError(f"{place}: wrong type", expected=expected, found=found)
 
 
 _NAMES: dict[Any, str] = {
@@ -264,7 +236,7 @@ _NAMES: dict[Any, str] = {
     Document: "a mapping of keys",
     Mapping: "a mapping of keys",
 }
-_SCALARS: dict[Any, Callable[[object, _Place], Any]] = {
+_SCALARS: dict[Any, Callable[[object, Place], Any]] = {
     bool: _exactly(bool),
     int: _exactly(int),
     str: _exactly(str),
@@ -272,7 +244,7 @@ _SCALARS: dict[Any, Callable[[object, _Place], Any]] = {
     float: _float,
     Path: _path,
 }
-_GENERICS: dict[Any, Callable[[tuple[Any, ...], object, _Place], Any]] = {
+_GENERICS: dict[Any, Callable[[tuple[Any, ...], object, Place], Any]] = {
     tuple: _tuple,
     Mapping: _map,
     dict: _map,

@@ -11,6 +11,8 @@ Source: YAML 1.2.2, section 10.3 (core schema).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,36 @@ class Document(dict[str, Any]):
         self.file = file
         self.line = line
         self.lines: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands: key path, and file and line (0 where there is no file)."""
+
+    path: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        path = self.path or "document"
+        return f"{self.file}:{self.line}: {path}" if self.line else path
+
+    def key(self, mapping: Mapping[str, Any], key: object) -> Place:
+        """The place of one key of a mapping that stands here."""
+        path = f"{self.path}.{key}" if self.path else str(key)
+        if isinstance(mapping, Document):
+            return Place(path, mapping.file, mapping.lines.get(str(key), mapping.line))
+        return Place(path, self.file, self.line)
+
+    def item(self, index: int) -> Place:
+        """The place of one item of a list that stands here."""
+        return Place(f"{self.path}[{index}]", self.file, self.line)
+
+    def within(self, value: object) -> Place:
+        """The same place, on the line where the value itself begins."""
+        if isinstance(value, Document):
+            return Place(self.path, value.file, value.line)
+        return self
 
 
 class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
