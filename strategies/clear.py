@@ -69,7 +69,8 @@ class FlowerStrategy:
                 found=", ".join(unknown),
             )
         try:
-            self._strategy = cls(**chosen, min_train_nodes=0, min_available_nodes=0)
+            with _quiet():
+                self._strategy = cls(**chosen, min_train_nodes=0, min_available_nodes=0)
         except (TypeError, ValueError) as error:
             raise InputError(f"options of {name!r}", found=str(error)) from error
 

@@ -224,9 +224,10 @@ def cholesky(
         pivot = rest_PP[k, k]
         if not least_pivot <= pivot < np.inf:
             return None
-        column = rest_PP[k:, k] / np.sqrt(pivot)
-        factor_PP[k:, k] = column
-        rest_PP[k:, k:] -= column[:, None] * column[None, :]
+        factor_PP[k, k] = np.sqrt(pivot)
+        column = rest_PP[k + 1 :, k] / factor_PP[k, k]
+        factor_PP[k + 1 :, k] = column
+        rest_PP[k + 1 :, k + 1 :] -= column[:, None] * column[None, :]
     return factor_PP
 
 
