@@ -14,12 +14,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from protocol.tensors import Layout
 
 from learning.schema import Schema
 from protocol.config import parse
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Named
-from protocol.tensors import Layout
 
 FloatVector = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float64]
@@ -173,7 +173,7 @@ class Task(Protocol):
         """Turn raw columns into features N x F, one row each, for prediction."""
 
     def model(self) -> Any:
-        """A `torch.nn.Module` in double precision whose named parameters are `layout()`, in order."""
+        """A `torch.nn.Module` in double precision; its named parameters are `layout()`'s."""
 
     def loss(self, output: Any, target: Any) -> Any:
         """Loss of each record, a tensor (B,), from the model's output and the targets."""

@@ -1,0 +1,72 @@
+"""The forward pass of small dense networks in numpy, in a fixed order of operations.
+
+A model that is served needs no torch, and a patient gets the same number alone as in a batch, on
+every machine: BLAS promises neither, so products are added one feature at a time, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from learning.task import FloatArray, FloatVector
+
+# Rows at a time, so that the running sums stay in the processor's cache.
+CHUNK = 4096
+
+
+def dense(x_NF: FloatArray, weight_OF: FloatArray, bias_O: FloatVector) -> FloatArray:
+    """X W' + b, N x O, adding features in order.
+
+    >>> dense(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [0.0, 1.0]]), np.array([0.5, 0.0]))
+    array([[11.5,  2. ]])
+    """
+    sum_NO = np.zeros((len(x_NF), len(bias_O)))
+    product_NO = np.empty_like(sum_NO)
+    for feature, weight_O in enumerate(np.ascontiguousarray(weight_OF.T)):
+        np.multiply(x_NF[:, feature, None], weight_O, out=product_NO)
+        sum_NO += product_NO
+    sum_NO += bias_O
+    return sum_NO
+
+
+def logits(x_NF: FloatArray, layers: Sequence[tuple[FloatArray, FloatVector]]) -> FloatArray:
+    """Output N x O of dense layers with rectifiers between them.
+
+    Args:
+        x_NF: Features.
+        layers: Weight (outputs x inputs) and bias of each layer, in order.
+    """
+    out_NO = np.empty((len(x_NF), len(layers[-1][1])))
+    for start in range(0, len(x_NF), CHUNK):
+        hidden_BH = x_NF[start : start + CHUNK]
+        for weight_OF, bias_O in layers[:-1]:
+            hidden_BH = np.maximum(dense(hidden_BH, weight_OF, bias_O), 0.0)
+        out_NO[start : start + CHUNK] = dense(hidden_BH, *layers[-1])
+    return out_NO
+
+
+def sigmoid(z_N: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-z)) without overflow.
+
+    >>> sigmoid(np.array([0.0, 800.0, -800.0])).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    small_N = np.exp(-np.abs(z_N))
+    share_N: FloatArray = np.where(z_N >= 0, 1.0, small_N) / (1.0 + small_N)
+    return share_N
+
+
+def softmax(z_NC: FloatArray) -> FloatArray:
+    """exp(z) over its sum across classes, without overflow, N x C.
+
+    >>> softmax(np.array([[0.0, 0.0], [900.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
+    power_NC = np.exp(z_NC - z_NC.max(axis=1, keepdims=True))
+    total_N = np.zeros(len(z_NC))
+    for power_N in power_NC.T:
+        total_N += power_N
+    share_NC: FloatArray = power_NC / total_N[:, None]
+    return share_NC
