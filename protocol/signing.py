@@ -89,6 +89,10 @@ class SigningKey:
         )
         save_secret(path, pem)
 
+    def to_seed(self) -> bytes:
+        """The secret seed of 32 bytes, for `from_seed` in another process. Never log it."""
+        return self._key.private_bytes_raw()
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the public key, 64 hexadecimal digits."""

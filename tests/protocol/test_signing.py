@@ -93,6 +93,7 @@ def test_keys_are_those_of_rfc_8032() -> None:
         ),
     ):
         key = SigningKey.from_seed(bytes.fromhex(seed))
+        assert key.to_seed().hex() == seed
         assert key.public.hex() == public
         assert key.fingerprint == hashlib.sha256(bytes.fromhex(public)).hexdigest()
         assert fingerprint(key.public) == key.fingerprint
