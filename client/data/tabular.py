@@ -1,0 +1,131 @@
+"""Records from delimited text files, read strictly: a file that is not clear is an error."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from protocol.errors import InputError
+
+CsvTable = dict[str, list[str | None]]
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """A CSV file with one header line, in UTF-8 (with or without a byte order mark).
+
+    Cells may be quoted with double quotes and then hold delimiters and line ends (RFC 4180). Blank
+    lines are skipped, an empty cell is None, every other cell is kept as it stands.
+
+    Args:
+        path: The file.
+        renamed: From a schema's name to the file's name of a column.
+        delimiter: The character between two cells.
+    """
+
+    path: Path
+    renamed: Mapping[str, str]
+    delimiter: str = ","
+
+    def columns(self) -> tuple[str, ...]:
+        """The header's names, renamed; no record is parsed."""
+        with self._reader() as reader:
+            header = self._header(reader)
+        for name in self.renamed:
+            self._position(header, name)
+        shadowed = {*self.renamed, *self.renamed.values()}
+        return (*self.renamed, *(name for name in header if name not in shadowed))
+
+    def read(self, columns: Sequence[str]) -> CsvTable:
+        """The named columns; see `client.data.source.Source`."""
+        with self._reader() as reader:
+            header = self._header(reader)
+            positions = {name: self._position(header, name) for name in columns}
+            table: CsvTable = {name: [] for name in columns}
+            for row in self._rows(reader, len(header)):
+                for name, position in positions.items():
+                    table[name].append(row[position] or None)
+        return table
+
+    @contextmanager
+    def _reader(self) -> Iterator[_Reader]:
+        """A parser of the open file; what goes wrong in it names the file and the line."""
+        try:
+            with self.path.open("rb") as file:
+                reader = _Reader(self.path, file, self.delimiter)
+                try:
+                    yield reader
+                except csv.Error as error:
+                    raise reader.problem("is no CSV", found=str(error)) from None
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read", found=error.strerror) from error
+
+    def _header(self, reader: _Reader) -> list[str]:
+        header = next(reader, [])
+        if not any(header):
+            raise InputError(f"{self.path}: no header", expected="a first line with columns' names")
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice or "" in header:
+            named = f"twice: {', '.join(twice)}" if any(twice) else "a column without a name"
+            raise reader.problem("header", expected="every column named once", found=named)
+        return header
+
+    def _position(self, header: list[str], name: str) -> int:
+        """Where in a row a column is, by its schema name."""
+        theirs = self.renamed.get(name, name)
+        if theirs in header:
+            return header.index(theirs)
+        close = difflib.get_close_matches(theirs, header, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(
+            f"{self.path}: no column {theirs!r}",
+            expected=f"one of {', '.join(header)}",
+            remedy=f"{hint}name the file's column under source.columns.{name}",
+        )
+
+    def _rows(self, reader: _Reader, width: int) -> Iterator[list[str]]:
+        for row in reader:
+            if row and len(row) != width:
+                raise reader.problem(
+                    "row", expected=f"{width} cells as in the header", found=str(len(row))
+                )
+            if row:
+                yield row
+
+
+class _Reader(Iterator[list[str]]):
+    """The standard library's strict parser over lines that are checked one by one.
+
+    It remembers on which line the row began, since a quoted cell may go over several.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, delimiter: str) -> None:
+        self._path = path
+        self._line = 0
+        self._parser = csv.reader(self._text(file), delimiter=delimiter, strict=True)
+
+    def __next__(self) -> list[str]:
+        self._line = self._parser.line_num + 1
+        return next(self._parser)
+
+    def problem(self, what: str, *, expected: str | None = None, found: str) -> InputError:
+        """An error at the line on which the present row began."""
+        place = f"{self._path}, line {self._line}"
+        return InputError(f"{place}: {what}", expected=expected, found=found)
+
+    def _text(self, file: BinaryIO) -> Iterator[str]:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                self._line = number
+                raise self.problem("bytes", expected="text in UTF-8", found="others") from None
+            if "\0" in text:
+                self._line = number
+                raise self.problem("bytes", expected="text", found="a NUL byte")
+            yield text
