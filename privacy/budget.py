@@ -1,117 +1,137 @@
-"""What a release costs, what a hospital allows, and whether the one fits the other.
+"""Whether a job's charges fit a hospital's caps.
 
 Everything here is pure: mechanisms and caps go in, a decision comes out. Storage is privacy.ledger.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from functools import cached_property
 
-from protocol.errors import InputError
+from privacy.charges import Caps, Charge, Partition, Purpose, select
+from privacy.composition import admission_epsilons
+from protocol.errors import BudgetError, InputError
 
-Partition = Literal["train", "test"]
-Purpose = Literal["update", "evaluation"]
-
-_PARTITIONS = ("train", "test")
-_PURPOSES = ("update", "evaluation")
+__all__ = ["Caps", "Charge", "Decision", "Partition", "Purpose", "Standing", "decide"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Charge:
-    """One mechanism of a job and how often it may run: what the engine does and the ledger counts.
+class Standing:
+    """One population and partition before and after the asked charges, against the caps.
 
     Args:
-        population: The hospital's name for a group of patients; every data set made of the same
-            patients belongs to the same population.
-        partition: `train` or `test`; their patients are disjoint, so each has its own budget.
-        job: SHA-256 of the job, hexadecimal.
-        purpose: `update` or `evaluation`; at most one charge of a job has it.
-        sigma_effective: Noise multiplier of the sum under the stated trust; 0 is no noise.
-        sigma_own: Noise multiplier of this hospital's share alone, if everyone else colludes.
-        q: Probability with which a patient is in one release; 1 is full batch.
-        steps: Releases that may happen, spare attempts included.
-        clip: L2 bound of one patient's contribution.
-        declared_size: Public, rounded number of patients.
-        cohort_size: K, hospitals in the sum.
-        colluding_sites: t, hospitals that may pool what they see with the coordinator.
-
-    Raises:
-        InputError: A number lies outside its range.
+        population: Whose patients.
+        partition: Which of them.
+        counted: Charges that are reserved or settled.
+        asked: Charges that are asked for.
+        caps: What the hospital allows.
     """
 
     population: str
     partition: Partition
-    job: str
-    purpose: Purpose
-    sigma_effective: float
-    sigma_own: float
-    q: float
-    steps: int
-    clip: float
-    declared_size: int
-    cohort_size: int
-    colluding_sites: int
+    counted: tuple[Charge, ...]
+    asked: tuple[Charge, ...]
+    caps: Caps
 
-    def __post_init__(self) -> None:
-        # Own noise is a part of the whole; the tolerance is for shares recomputed in floats.
-        own_limit = self.sigma_effective * (1 + 1e-9)
-        for name, right, expected in (
-            ("population", bool(self.population), "a name"),
-            ("partition", self.partition in _PARTITIONS, "train or test"),
-            ("job", is_digest(self.job), "64 hexadecimal digits"),
-            ("purpose", self.purpose in _PURPOSES, "update or evaluation"),
-            ("sigma_effective", 0 <= self.sigma_effective < math.inf, "a finite number >= 0"),
-            ("sigma_own", 0 <= self.sigma_own <= own_limit, "0 <= sigma_own <= sigma_effective"),
-            ("q", 0 < self.q <= 1, "0 < q <= 1"),
-            ("steps", self.steps >= 1, "an integer >= 1"),
-            ("clip", 0 < self.clip < math.inf, "a finite number > 0"),
-            ("declared_size", self.declared_size >= 0, "an integer >= 0"),
-            ("cohort_size", self.cohort_size >= 1, "an integer >= 1"),
-            (
-                "colluding_sites",
-                0 <= self.colluding_sites < self.cohort_size,
-                "0 <= colluding_sites < cohort_size",
-            ),
-        ):
-            if not right:
-                raise InputError(
-                    f"charge.{name}", expected=expected, found=repr(getattr(self, name))
-                )
+    @cached_property
+    def spent(self) -> tuple[float, float]:
+        """Both epsilons of what is counted."""
+        return admission_epsilons(self.counted, self.caps)
+
+    @cached_property
+    def alone(self) -> tuple[float, float]:
+        """Both epsilons of what is asked for, as if nothing had been spent."""
+        return admission_epsilons(self.asked, self.caps)
+
+    @cached_property
+    def total(self) -> tuple[float, float]:
+        """Both epsilons after the asked charges."""
+        return admission_epsilons(self.counted + self.asked, self.caps)
+
+    @property
+    def fits(self) -> bool:
+        """Whether both epsilons stay within their caps."""
+        return self.total[0] <= self.caps.epsilon and self.total[1] <= self.caps.epsilon_worst
 
 
 @dataclass(frozen=True, kw_only=True)
-class Caps:
-    """The most a hospital allows per population and partition; `inf` allows everything.
+class Decision:
+    """The answer to a request, and what it rests on.
 
     Args:
-        epsilon: Cap under the stated trust.
-        epsilon_worst: Cap if every other hospital colludes with the coordinator.
-        delta: The delta at which both are counted.
+        at: When it was asked.
+        standings: One for each population and partition that the charges touch.
+    """
+
+    at: datetime
+    standings: tuple[Standing, ...]
+
+    @property
+    def granted(self) -> bool:
+        """Whether every standing fits."""
+        return all(standing.fits for standing in self.standings)
+
+    def require(self) -> None:
+        """Do nothing if granted.
+
+        Raises:
+            BudgetError: Names population, caps, spent and asked-for epsilon, of both kinds.
+        """
+        for standing in self.standings:
+            if not standing.fits:
+                raise _refusal(standing)
+
+
+def decide(
+    *, rows: Sequence[Charge], charges: Sequence[Charge], caps: Caps, clock: datetime
+) -> Decision:
+    """Compose what is counted with what is asked for and hold it against the caps.
+
+    Guarantee: for each population and partition, all granted releases together stay within the
+    caps' (epsilon, delta) under add/remove-one-patient, also where a job is chosen after seeing
+    the results of others (privacy.composition.admission_epsilons).
+
+    Args:
+        rows: Charges that are reserved or settled, with the steps that count.
+        charges: What one job asks for.
+        caps: The caps, equal for each population and partition.
+        clock: The time of the request.
 
     Raises:
-        InputError: A number lies outside its range.
+        InputError: No charge is asked for, or the time has no zone.
     """
+    if not charges or clock.tzinfo is None:
+        raise InputError("request", expected="at least one charge and a time with a zone")
+    budgets = sorted({(charge.population, charge.partition) for charge in charges})
+    return Decision(
+        at=clock,
+        standings=tuple(
+            Standing(
+                population=population,
+                partition=partition,
+                counted=select(rows, population, partition),
+                asked=select(charges, population, partition),
+                caps=caps,
+            )
+            for population, partition in budgets
+        ),
+    )
 
-    epsilon: float
-    epsilon_worst: float
-    delta: float
 
-    def __post_init__(self) -> None:
-        for name in ("epsilon", "epsilon_worst"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"caps.{name}", expected="a number > 0", found=repr(getattr(self, name))
-                )
-        if not 0 < self.delta < 1:
-            raise InputError("caps.delta", expected="0 < delta < 1", found=repr(self.delta))
-
-
-def is_digest(text: str) -> bool:
-    """Whether a text is a SHA-256 in lower-case hexadecimal.
-
-    >>> is_digest("0" * 64), is_digest("A" * 64), is_digest("00")
-    (True, False, False)
-    """
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+def _refusal(standing: Standing) -> BudgetError:
+    caps = standing.caps
+    found = " and ".join(
+        f"{name} {standing.total[kind]:.6g} (spent {standing.spent[kind]:.6g}, "
+        f"asked for {standing.alone[kind]:.6g})"
+        for kind, name in enumerate(("epsilon", "worst-case epsilon"))
+    )
+    return BudgetError(
+        f"the privacy budget of population {standing.population!r} ({standing.partition}) does not "
+        f"cover job {standing.asked[0].job[:12]}",
+        expected=f"epsilon <= {caps.epsilon:g} and worst-case epsilon <= {caps.epsilon_worst:g} "
+        f"at delta {caps.delta:g}",
+        found=found,
+        remedy="ask for fewer rounds or more noise; only this hospital's policy can raise a cap",
+    )
