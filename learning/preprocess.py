@@ -20,6 +20,9 @@ from protocol.errors import InputError
 BoolVector = npt.NDArray[np.bool_]
 Raw = Sequence[str | float | None]
 
+# Raised whenever the same table would become other features, so that no old model meets them.
+VERSION = 1
+
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 FLAG_WORDS = {
     "1": 1, "true": 1, "yes": 1, "y": 1, "t": 1,
