@@ -11,7 +11,7 @@ Source: YAML 1.2.2, section 10.3 (core schema).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,17 @@ class Document(dict[str, Any]):
     """A mapping of a file, with the place where each of its keys stands.
 
     Args:
+        items: What it holds; copies (`dataclasses.asdict`) come without places.
         file: The file's path, as messages show it.
-        line: Line of the mapping, from 1.
+        line: Line of the mapping, from 1; 0 where there is no file.
     """
 
     __slots__ = ("file", "line", "lines")
 
-    def __init__(self, file: str, line: int) -> None:
-        super().__init__()
+    def __init__(
+        self, items: Iterable[tuple[str, Any]] = (), *, file: str = "", line: int = 0
+    ) -> None:
+        super().__init__(items)
         self.file = file
         self.line = line
         self.lines: dict[str, int] = {}
@@ -149,7 +152,7 @@ def _read_text(path: Path) -> str:
 
 
 def _mapping(node: MappingNode, file: str, path: str) -> Document:
-    document = Document(file, node.start_mark.line + 1)
+    document = Document(file=file, line=node.start_mark.line + 1)
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         place = f"{file}:{line}: {path or 'key'}"

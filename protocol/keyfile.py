@@ -1,9 +1,14 @@
-"""Files that hold secrets: created once, whole, for their owner alone, and never overwritten."""
+"""Files that are there whole or not at all, for their owner alone.
+
+Secrets are created once and never overwritten; what changes is replaced in one step.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from protocol.errors import InputError
@@ -20,24 +25,28 @@ def save_secret(path: Path, data: bytes) -> None:
     Raises:
         InputError: The file exists already or cannot be created.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with _draft(path, data) as draft:
             os.link(draft, path)
-        finally:
-            draft.unlink()
-        sync_folder(path.parent)
     except FileExistsError:
         raise InputError(
             f"{path}: exists already", remedy="move it away first; keys are never overwritten"
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be created", found=error.strerror) from None
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in the place of a file, mode 0600; a crash leaves the old bytes or the new ones.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    try:
+        with _draft(path, data) as draft:
+            draft.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written", found=error.strerror) from None
 
 
 def load_secret(path: Path) -> bytes:
@@ -68,3 +77,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _draft(path: Path, data: bytes) -> Iterator[Path]:
+    """A synchronised file beside `path`, to be linked or moved there; then the folder is synced."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)

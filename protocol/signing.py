@@ -2,14 +2,18 @@
 
 What is signed is ``fedward/1`` and a zero byte, the context with its length in front, and the exact
 bytes of the document. A signature made as one kind ("job") is therefore none of another
-("roster"). Receivers verify the bytes they got, and parse them afterwards.
+("roster"). Receivers verify the bytes they got, and parse them afterwards: in a signed document
+the signature stands in the last bytes, whose number is fixed, so that nothing has to be parsed to
+find it, and the whole is JSON all the same.
 
 Source: RFC 8032 (Ed25519).
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +26,9 @@ from protocol.keyfile import load_secret, save_secret
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 _PREFIX = b"fedward/1\0"
+_ATTACHED = re.compile(
+    rb'\{"document":(.*),"signature":"b:([\w-]{86}==)","signer":"b:([\w-]{43}=)"\}', re.DOTALL
+)
 _PRIME = 2**255 - 19
 # The y coordinates of the eight points whose order divides 8, and two spellings beyond the prime:
 # for such a "key" everybody can sign. The tests compute them from the curve's equation.
@@ -110,8 +117,8 @@ class SigningKey:
         return self._key.sign(to_signed_bytes(context, data))
 
     def sign_attached(self, context: str, data: bytes) -> bytes:
-        """The signature and the bytes behind it, as `verify_attached` takes them apart."""
-        return self.sign(context, data) + data
+        """Canonical bytes with their signature and signer, as `verify_attached` reads them."""
+        return _attach(data, self.sign(context, data), self.public)
 
 
 def verify(public: bytes, context: str, data: bytes, signature: bytes) -> None:
@@ -136,15 +143,36 @@ def verify(public: bytes, context: str, data: bytes, signature: bytes) -> None:
         ) from None
 
 
-def verify_attached(public: bytes, context: str, blob: bytes) -> bytes:
-    """The bytes behind a signature that holds, see `SigningKey.sign_attached`.
+def verify_attached(signer: str, context: str, blob: bytes) -> bytes:
+    """The exact bytes of a signed document, see `SigningKey.sign_attached`.
+
+    Args:
+        signer: Fingerprint of the key that must have signed.
+        context: The kind of document that the bytes are used as.
+        blob: The signed document as it arrived.
 
     Raises:
-        IntegrityError: As `verify` does.
+        IntegrityError: As `verify` does, or another key signed.
+
+    >>> key = SigningKey.generate()
+    >>> verify_attached(key.fingerprint, "job", key.sign_attached("job", b"{}"))
+    b'{}'
     """
-    signature, data = blob[:SIGNATURE_BYTES], blob[SIGNATURE_BYTES:]
+    match = _ATTACHED.fullmatch(blob)
+    if match is None:
+        raise IntegrityError(f"not a signed {context!r}")
+    data, signature, public = match[1], *map(base64.urlsafe_b64decode, match.groups()[1:])
+    if _attach(data, signature, public) != blob:
+        raise IntegrityError(f"not a signed {context!r}", expected="canonical base64")
+    if fingerprint(public) != signer:
+        raise IntegrityError(f"{context!r} signed by another key", expected=signer)
     verify(public, context, data, signature)
     return data
+
+
+def _attach(data: bytes, signature: bytes, public: bytes) -> bytes:
+    encoded = (base64.urlsafe_b64encode(signature), base64.urlsafe_b64encode(public))
+    return b'{"document":%b,"signature":"b:%b","signer":"b:%b"}' % (data, *encoded)
 
 
 def fingerprint(public: bytes) -> str:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.canonical import from_canonical, to_canonical
 from protocol.errors import InputError, IntegrityError
 from protocol.signing import (
     SigningKey,
@@ -144,12 +145,60 @@ def test_any_flipped_bit_breaks_a_signature(bit: int) -> None:
         verify(KEY.public, "job", b"data", bytes(signature))
 
 
-def test_attached_signatures_return_the_exact_bytes() -> None:
-    blob = KEY.sign_attached("roster", b"payload")
-    assert verify_attached(KEY.public, "roster", blob) == b"payload"
-    for broken in (blob[:-1], blob + b"\0", blob[1:], b"", blob[:64]):
-        with pytest.raises(IntegrityError):
-            verify_attached(KEY.public, "roster", broken)
+@given(st.binary(max_size=40) | st.just(b'{"a":1}'))
+def test_a_signed_document_returns_its_exact_bytes(data: bytes) -> None:
+    blob = KEY.sign_attached("roster", data)
+    assert verify_attached(KEY.fingerprint, "roster", blob) == data
+
+
+def test_a_signed_document_is_itself_canonical() -> None:
+    document = {"name": "é", "rate": 0.5}
+    data = to_canonical(document)
+    assert from_canonical(KEY.sign_attached("roster", data)) == {
+        "document": document,
+        "signature": KEY.sign("roster", data),
+        "signer": KEY.public,
+    }
+
+
+BLOB = KEY.sign_attached("roster", b"{}")
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        b"{}",
+        BLOB[:-1],
+        BLOB + b"\n",
+        b" " + BLOB,
+        BLOB[12:],
+        BLOB.replace(b"{}", b""),
+        BLOB.replace(b'"b:', b'"c:', 1),
+        BLOB[:-5] + 'é="}'.encode(),
+        BLOB[:-4] + bytes([BLOB[-4] + 1]) + BLOB[-3:],
+        BLOB.replace(b"{}", b"[]"),
+    ],
+)
+def test_any_other_form_of_a_signed_document_is_refused(blob: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        verify_attached(KEY.fingerprint, "roster", blob)
+
+
+@given(st.integers(0, len(BLOB) * 8 - 1))
+def test_no_bit_of_a_signed_document_can_change(bit: int) -> None:
+    blob = bytearray(BLOB)
+    blob[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(IntegrityError):
+        verify_attached(KEY.fingerprint, "roster", bytes(blob))
+
+
+def test_a_signed_document_has_one_signer_and_one_context() -> None:
+    other = SigningKey.generate()
+    with pytest.raises(IntegrityError, match="signed by another key"):
+        verify_attached(KEY.fingerprint, "roster", other.sign_attached("roster", b"{}"))
+    with pytest.raises(IntegrityError, match="does not hold"):
+        verify_attached(KEY.fingerprint, "job", BLOB)
 
 
 @pytest.mark.parametrize("context", ["", "é", "x" * 256])
