@@ -36,12 +36,14 @@ ABSURD = 1e30
 _MISSING, _UNKNOWN = -1, -2
 
 
+def _is_nan(value: str | float) -> bool:
+    return not isinstance(value, str | int) and math.isnan(value)
+
+
 def _is_missing(value: str | float | None) -> bool:
-    if value is None:
-        return True
     if isinstance(value, str):
         return value.strip().lower() in MISSING_WORDS
-    return math.isnan(value)
+    return value is None or _is_nan(value)
 
 
 def _as_number(value: str | float | None) -> float:
@@ -57,7 +59,7 @@ def _as_number(value: str | float | None) -> float:
 
 def _as_code(value: str | float | None, codes: dict[str, int]) -> int:
     """The value's code; listed words win, so that 'none' can be a category."""
-    if value is None or (not isinstance(value, str) and math.isnan(value)):
+    if value is None or _is_nan(value):
         return _MISSING
     code = codes.get(as_text(value))
     if code is not None:

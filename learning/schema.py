@@ -12,6 +12,9 @@ from typing import Literal
 
 from protocol.errors import InputError
 
+# Farther bounds would make features that one gradient step cannot survive.
+MOST_SPREADS = 1_000_000
+
 Kind = Literal["number", "category", "flag"]
 
 
@@ -23,6 +26,9 @@ def as_text(value: str | float) -> str:
     """
     if isinstance(value, str):
         return value.strip()
+    if isinstance(value, int):
+        # Decimal digits of huge integers are refused by Python, hexadecimal ones never.
+        return str(int(value)) if value.bit_length() < 1024 else hex(value)
     if math.isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
@@ -91,8 +97,11 @@ class Column:
                 continue
             if isinstance(value, str) or not low <= value <= high:
                 raise InputError(f"{name} of a number", expected=f"within [{low}, {high}]")
-        if not (math.isfinite(self.width) and self.width > 0):
-            raise InputError("spread", expected="a positive number", found=str(self.spread))
+        reach = max(high - self.middle, self.middle - low)
+        if not (math.isfinite(self.width) and self.width * MOST_SPREADS >= reach > 0):
+            raise InputError(
+                "spread", expected=f"bounds within {MOST_SPREADS} spreads of the centre"
+            )
 
     def _check_category(self) -> None:
         _distinct(self.labels, "categories", least=2)

@@ -1,0 +1,355 @@
+"""One suite over every installed task: what learning.task.Task promises."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from learning.networks import set_weights
+from learning.task import (
+    FloatArray,
+    FloatVector,
+    IntVector,
+    Records,
+    Table,
+    Task,
+    installed,
+    load_task,
+)
+from learning.trainer import PlainGradient, train
+from protocol.errors import InputError
+from protocol.jobs import Named
+
+COLUMNS: list[dict[str, Any]] = [
+    {"name": "age", "kind": "number", "unit": "years", "low": 0, "high": 120, "centre": 60},
+    {"name": "crp", "kind": "number", "low": 0, "high": 500, "spread": 50, "may_be_missing": True},
+    {"name": "sex", "kind": "category", "categories": ["female", "male"], "may_be_missing": True},
+    {"name": "smoker", "kind": "flag"},
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task as a job would name it."""
+
+    name: str
+    schema: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Task:
+        return load_task(Named(name=self.name, options=self.options), self.schema)
+
+
+TWO = {"columns": COLUMNS, "label": {"name": "ill", "classes": ["no", "yes"]}}
+FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
+
+CASES = {
+    "logistic": Case("diagnosis", TWO),
+    "logistic of patients": Case("diagnosis", {**TWO, "patient": "pid"}),
+    "weighted logistic": Case(
+        "diagnosis", TWO, {"model": "logistic", "class_weights": {"no": 1, "yes": 7.5}}
+    ),
+    "many classes": Case("diagnosis", FOUR),
+    "network": Case("diagnosis", {**TWO, "patient": "pid"}, {"model": "mlp", "hidden": [6, 5]}),
+    "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def random_weights(task: Task, seed: int = 0) -> FloatVector:
+    return np.random.default_rng(seed).normal(size=task.layout().size)
+
+
+def invented(task: Task, n: int, seed: int = 0) -> Records:
+    return task.generate(n, np.random.default_rng(seed))
+
+
+def losses(task: Task, weights_P: FloatVector, records: Records) -> torch.Tensor:
+    model: torch.nn.Module = task.model()
+    set_weights(model, task.layout(), weights_P)
+    output = model(torch.from_numpy(records.x_NF))
+    loss_B = task.loss(output, torch.from_numpy(records.y_N))
+    assert isinstance(loss_B, torch.Tensor)
+    return loss_B
+
+
+def test_every_installed_task_has_a_case() -> None:
+    assert {case.name for case in CASES.values()} == set(installed())
+
+
+@every_case
+def test_layout_is_the_models_parameters(case: Case) -> None:
+    task = case.build()
+    model: torch.nn.Module = task.model()
+    named = tuple((name, tuple(p.shape)) for name, p in model.named_parameters())
+    assert named == task.layout().entries
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert not list(model.buffers())
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+CHILD = """
+import hashlib, json, sys
+import numpy as np
+from learning.task import load_task
+from protocol.jobs import Named
+name, options, schema = json.loads(sys.stdin.read())
+task = load_task(Named(name=name, options=options), schema)
+weights = task.initial(7)
+assert len(weights) == task.layout().size
+records = task.generate(8, np.random.default_rng(0))
+probs = task.predict(weights, records.x_NF)
+counts = task.evaluation.counts(probs, records.y_N, records.patient_N)
+task.evaluation.metrics(counts, 1.0)
+foreign = {"torch", "opacus", "flwr", "grpc", "ray", "tenseal", "privacy"} & set(sys.modules)
+print(json.dumps([hashlib.sha256(weights.tobytes()).hexdigest(), sorted(foreign)]))
+"""
+
+
+@every_case
+def test_another_process_has_the_same_initial_bits_and_never_loads_torch(case: Case) -> None:
+    document = json.dumps([case.name, dict(case.options), dict(case.schema)])
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD], input=document, capture_output=True, text=True, check=True
+    )
+    digest, foreign = json.loads(run.stdout)
+    assert digest == hashlib.sha256(case.build().initial(7).tobytes()).hexdigest()
+    assert foreign == []
+
+
+@every_case
+def test_initial_weights_are_finite_and_say_nothing_yet(case: Case) -> None:
+    task = case.build()
+    weights_P = task.initial(1)
+    assert weights_P.dtype == np.float64
+    assert weights_P.shape == (task.layout().size,)
+    assert np.isfinite(weights_P).all()
+    probs_NC = task.predict(weights_P, invented(task, 20).x_NF)
+    assert (probs_NC == probs_NC[0]).all()
+
+
+@every_case
+def test_generated_records_fit_the_task(case: Case) -> None:
+    task = case.build()
+    records = invented(task, 40)
+    assert records.x_NF.shape == (40, task.schema.num_features)
+    assert np.isfinite(records.x_NF).all()
+    again = invented(task, 40)
+    assert (again.x_NF == records.x_NF).all()
+    assert (again.y_N == records.y_N).all()
+    assert records.num_patients == (40 if task.schema.unit == "record" else 20)
+    assert len(invented(task, 0)) == 0
+
+
+HOSTILE: list[str | float | None] = [
+    None, float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e300, 10**400, 10**5000, "1e999",
+    "", " ", "NaN", "-inf", "3,5", "1_0", "0x10", "male ", "yes", "TRUE", "2.0", 0.0, -5.0, 61.0, 1e6, "💉",
+]  # fmt: skip
+
+
+@st.composite
+def tables(draw: st.DrawFn, task: Task) -> dict[str, list[str | float | None]]:
+    """Tables of anything: hostile values, text, numbers, and labels that are mostly known."""
+    rows = draw(st.integers(0, 6))
+    cell = st.one_of(st.sampled_from(HOSTILE), st.floats(), st.text(max_size=4))
+    label = st.one_of(st.sampled_from(task.schema.label.texts), cell)
+    return {
+        name: draw(
+            st.lists(
+                label if name == task.schema.label.name else cell, min_size=rows, max_size=rows
+            )
+        )
+        for name in task.schema.column_names
+    }
+
+
+@every_case
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_a_table_holds_becomes_finite_records_row_by_row(
+    case: Case, data: st.DataObject
+) -> None:
+    task = case.build()
+    table: Table = data.draw(tables(task))
+    records, report = task.records(table)
+    rows = len(table[task.schema.label.name])
+    assert (report.rows, report.kept) == (rows, len(records))
+    assert np.isfinite(records.x_NF).all()
+    assert records.x_NF.shape == (len(records), task.schema.num_features)
+    assert records.patient_N.dtype == np.int64
+    alone = [
+        task.records({name: values[row : row + 1] for name, values in table.items()})[0]
+        for row in range(rows)
+    ]
+    kept = [one for one in alone if len(one)]
+    assert len(kept) == len(records)
+    for row, one in enumerate(kept):
+        assert (one.x_NF[0] == records.x_NF[row]).all()
+        assert one.y_N[0] == records.y_N[row]
+    x_NF, _ = task.features(table)
+    assert x_NF.shape == (rows, task.schema.num_features)
+
+
+@every_case
+def test_each_loss_depends_on_its_record_alone(case: Case) -> None:
+    task = case.build()
+    weights_P = random_weights(task)
+    records = invented(task, 12)
+    together_B = losses(task, weights_P, records)
+    assert together_B.shape == (12,)
+    assert together_B.dtype == torch.float64
+    assert (together_B >= 0).all()
+    for row in range(12):
+        alone_B = losses(task, weights_P, records.take(np.array([row])))
+        torch.testing.assert_close(alone_B[0], together_B[row], rtol=1e-12, atol=1e-12)
+    assert losses(task, weights_P, records.take(np.arange(0))).shape == (0,)
+
+
+@every_case
+def test_gradient_is_the_slope_of_the_loss(case: Case) -> None:
+    task = case.build()
+    weights_P = random_weights(task)
+    records = invented(task, 9)
+    gradient_P = PlainGradient(task)(records, weights_P, 0)
+    for seed in range(3):
+        direction_P = random_weights(task, seed + 1)
+        ahead, behind = (
+            losses(task, weights_P + sign * 1e-6 * direction_P, records).mean().item()
+            for sign in (1, -1)
+        )
+        assert gradient_P @ direction_P == pytest.approx((ahead - behind) / 2e-6, rel=1e-5)
+
+
+@every_case
+def test_training_lowers_the_loss(case: Case) -> None:
+    task = case.build()
+    records = invented(task, 60)
+    first_P = task.initial(3)
+    trained_P = train(task, records, first_P, steps=12, learning_rate=0.05)
+    before = losses(task, first_P, records).mean().item()
+    assert losses(task, trained_P, records).mean().item() < before
+
+
+@every_case
+def test_predictions_are_probabilities_and_ignore_the_other_rows(case: Case) -> None:
+    task = case.build()
+    weights_P = random_weights(task) * 3
+    x_NF = invented(task, 33).x_NF
+    probs_NC = task.predict(weights_P, x_NF)
+    assert probs_NC.dtype == np.float64
+    assert probs_NC.shape == (33, len(task.schema.label.classes))
+    assert (probs_NC >= 0).all()
+    np.testing.assert_allclose(probs_NC.sum(axis=1), 1, rtol=1e-12)
+    for row in (0, 16, 32):
+        assert (task.predict(weights_P, x_NF[row : row + 1])[0] == probs_NC[row]).all()
+    assert task.predict(weights_P, x_NF[:0]).shape == (0, probs_NC.shape[1])
+
+
+@st.composite
+def scored(draw: st.DrawFn, task: Task) -> tuple[FloatArray, IntVector, IntVector]:
+    """Probabilities, targets and patients with any number of records each."""
+    rows, classes = draw(st.integers(0, 30)), len(task.schema.label.classes)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    sharpness = draw(st.sampled_from([0.01, 1.0, 100.0]))
+    power_NC = np.exp(np.clip(rng.normal(size=(rows, classes)) * sharpness, -700, 300))
+    probs_NC = power_NC / power_NC.sum(axis=1, keepdims=True)
+    patient_N = rng.integers(draw(st.integers(1, 12)), size=rows)
+    return probs_NC, rng.integers(classes, size=rows), patient_N
+
+
+@every_case
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_patients_counts_stay_within_the_bound_exactly(case: Case, data: st.DataObject) -> None:
+    task = case.build()
+    probs_NC, y_N, patient_N = data.draw(scored(task))
+    vectors_UE = task.evaluation.vectors(probs_NC, y_N, patient_N)
+    assert vectors_UE.shape == (len(np.unique(patient_N)), task.evaluation.length)
+    bound = Fraction(task.evaluation.norm) ** 2
+    for vector_E in vectors_UE:
+        assert 0 < sum(Fraction(entry) ** 2 for entry in vector_E.tolist()) <= bound
+    exact = [sum(map(Fraction, column)) for column in vectors_UE.T.tolist()]
+    counts_E = task.evaluation.counts(probs_NC, y_N, patient_N)
+    assert counts_E.dtype == np.float64
+    assert [Fraction(count) for count in counts_E.tolist()] == exact
+
+
+@every_case
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_counts_add_up_over_hospitals(case: Case, data: st.DataObject) -> None:
+    task = case.build()
+    probs_NC, y_N, patient_N = data.draw(scored(task))
+    here_N = patient_N % 2 == 0
+    halves = [
+        task.evaluation.counts(probs_NC[mask_N], y_N[mask_N], patient_N[mask_N])
+        for mask_N in (here_N, ~here_N)
+    ]
+    whole_E = task.evaluation.counts(probs_NC, y_N, patient_N)
+    assert (halves[0] + halves[1] == whole_E).all()
+
+
+@every_case
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.sampled_from([0.0, 3.0, 1e5]),
+    noise=st.sampled_from([0.0, 0.5, 40.0]),
+)
+def test_metrics_of_any_counts_are_ordered_and_within_their_range(
+    case: Case, seed: int, size: float, noise: float
+) -> None:
+    evaluation = case.build().evaluation
+    rng = np.random.default_rng(seed)
+    counts_E = size * rng.random(evaluation.length) ** 4 + noise * rng.normal(
+        size=evaluation.length
+    )
+    metrics = evaluation.metrics(counts_E, noise)
+    if size == 0 and noise == 0:
+        assert metrics == {}
+    for metric in metrics.values():
+        assert 0 <= metric.low <= metric.value <= metric.high <= 1
+        assert all(type(number) is float for number in (metric.value, metric.low, metric.high))
+
+
+@every_case
+def test_noise_widens_every_interval(case: Case) -> None:
+    task = case.build()
+    records = invented(task, 200)
+    probs_NC = task.predict(random_weights(task), records.x_NF)
+    # Every record a patient of its own: no bin estimate then differs by shares.
+    counts_E = task.evaluation.counts(probs_NC, records.y_N, np.arange(200))
+    clean, noisy = task.evaluation.metrics(counts_E), task.evaluation.metrics(counts_E, 5.0)
+    assert clean.keys() == noisy.keys()
+    for name, metric in clean.items():
+        assert noisy[name].high - noisy[name].low > metric.high - metric.low, name
+        assert noisy[name].value == pytest.approx(metric.value, abs=1e-9)
+
+
+@every_case
+def test_options_are_strict(case: Case) -> None:
+    named = Named(name=case.name, options={**case.options, "no_such_option": 1})
+    with pytest.raises(InputError, match="no_such_option"):
+        load_task(named, case.schema)
+
+
+@every_case
+def test_a_table_without_a_column_is_refused_by_name(case: Case) -> None:
+    task = case.build()
+    table: dict[str, list[str | float | None]] = {name: [] for name in task.schema.column_names}
+    del table["crp"]
+    with pytest.raises(InputError, match="crp"):
+        task.records(table)
