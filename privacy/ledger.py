@@ -1,0 +1,287 @@
+"""The node's own record of privacy loss: what is reserved, released, settled and refused.
+
+It stores mechanisms and never an epsilon; every epsilon is computed from them. A job's worst case
+is reserved before any record is read. A crash leaves the reservation, which counts as spent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from privacy import ledger_audit
+from privacy import ledger_rules as rules
+from privacy.budget import decide
+from privacy.charges import Caps, Charge, Partition, is_digest, select
+from privacy.composition import displayed_epsilons
+from privacy.ledger_audit import Budget, Point, Report
+from privacy.ledger_chain import Chain, check_unblocked, rows_missing
+from privacy.ledger_state import to_request
+from protocol.errors import InputError, IntegrityError
+from protocol.keyfile import replace_file
+from protocol.signing import SigningKey
+
+SPLIT_KEY_BYTES = 32
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """An open ledger, of one process and one thread; others may have the same file open.
+
+    Guarantee: whatever was recorded as released is covered by charges that count, at any moment
+    and after any crash, so no epsilon computed here is less than that of the releases.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        signing_key: SigningKey | None,
+        *,
+        clock: Callable[[], datetime] = _now,
+        busy_timeout_s: float = 5.0,
+    ) -> Self:
+        """Open a ledger, or begin one where there is none.
+
+        Args:
+            path: The file; it and its companions `-wal` and `-shm` have mode 0600.
+            signing_key: The node's key, which signs each row; None opens it for reading.
+            clock: The time of rows whose caller names none.
+            busy_timeout_s: How long to wait for another process that is writing.
+
+        Raises:
+            InputError: No such ledger, readable by others, or another node's.
+            IntegrityError: The file is damaged, or a row does not hold.
+            BusyError: Another process is writing for too long.
+        """
+        return cls(Chain.open(path, signing_key, clock, busy_timeout_s))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._chain.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def reserve(self, charges: Sequence[Charge], caps: Caps, now: datetime) -> tuple[str, ...]:
+        """Reserve the worst case of a whole job, or nothing.
+
+        The same job with the same charges gets the same reservation again.
+
+        Args:
+            charges: All of the job's charges, spare attempts included, one for each purpose.
+            caps: The hospital's caps on each population and partition.
+            now: The time, with a zone.
+
+        Returns:
+            One id for each charge, "row/purpose".
+
+        Raises:
+            BudgetError: A cap would be passed; names the caps, the spent and the asked-for
+                epsilons. All that is written is that the job was refused. Or the job is reserved
+                with other numbers.
+            RefusalError: The job is over.
+            IntegrityError: The ledger is blocked or does not hold.
+        """
+        with self._chain.writing() as state:
+            account = rules.check_reserve(state.accounts, charges)
+            if account is not None:
+                return _ids(account.row, charges)
+            decision = decide(rows=state.counted(), charges=charges, caps=caps, clock=now)
+            kind = "reserve" if decision.granted else "refused"
+            number = self._chain.append(kind, to_request(charges, caps), now)
+        decision.require()
+        return _ids(number, charges)
+
+    def settle(
+        self, job: str, now: datetime, used: Mapping[str, int] | None = None
+    ) -> dict[str, int]:
+        """Give back what a job did not use, and end it here; the same settlement may come again.
+
+        Args:
+            job: The job's digest.
+            now: The time, with a zone.
+            used: Steps that count, for each purpose, at least as many as were released; left out,
+                exactly as many.
+
+        Returns:
+            Steps that count, by purpose.
+
+        Raises:
+            BudgetError: Nothing is reserved for the job.
+            InputError: Other steps than between released and reserved, or settled differently.
+        """
+        with self._chain.writing() as state:
+            account = rules.find(state.accounts, job)
+            steps = dict(used) if used is not None else account.least_used
+            if rules.check_settle(state.accounts, job, steps):
+                self._chain.append("settle", {"job": job, "used": steps}, now)
+        return steps
+
+    def void(self, job: str, now: datetime | None = None) -> None:
+        """Give back everything, where nothing was released.
+
+        Raises:
+            BudgetError: Something was released, or nothing was reserved.
+        """
+        with self._chain.writing() as state:
+            if rules.check_void(state.accounts, job):
+                self._chain.append("void", {"job": job}, now)
+
+    def record_release(
+        self, *, job: str, epoch: int, attempt: int, purpose: str, digest: str
+    ) -> None:
+        """Record a release before its bytes leave; only after this returns may they be sent.
+
+        Args:
+            job: The job's digest.
+            epoch: Never decreases.
+            attempt: From 1; grows with each release of a purpose, also across epochs.
+            purpose: A purpose that the job reserved.
+            digest: SHA-256 of the released bytes.
+
+        Raises:
+            BudgetError: Nothing is reserved for it.
+            IntegrityError: This tuple was released before.
+            RefusalError: The job is over, epoch or attempt do not go forward, or every reserved
+                attempt is used.
+        """
+        if not is_digest(digest):
+            raise InputError("digest of a release", expected="64 hexadecimal digits")
+        fields = {"job": job, "epoch": epoch, "attempt": attempt, "purpose": purpose}
+        with self._chain.writing() as state:
+            rules.check_release(state.accounts, job, epoch, attempt, purpose)
+            self._chain.append("release", {**fields, "digest": digest})
+
+    def attempts(self, job: str) -> int:
+        """The highest attempt that released anything, 0 when none did; the next is one higher."""
+        account = self._chain.current().accounts.get(job)
+        return 0 if account is None else account.attempts
+
+    def finished(self, job: str) -> bool:
+        """Whether a job is over here: settled, or marked as finished."""
+        account = self._chain.current().accounts.get(job)
+        return account is not None and account.over
+
+    def mark_finished(self, job: str) -> None:
+        """End a job for good: it releases nothing any more and cannot be reserved again.
+
+        Raises:
+            BudgetError: Nothing was ever reserved for it.
+        """
+        with self._chain.writing() as state:
+            if rules.check_finish(state.accounts, job):
+                self._chain.append("finish", {"job": job})
+
+    def spent(self, *, population: str, partition: Partition, delta: float) -> tuple[float, float]:
+        """Both epsilons of all that is reserved or settled, by the tightest count.
+
+        Returns:
+            Epsilon under the stated trust, and if every other hospital colludes.
+        """
+        return displayed_epsilons(
+            select(self._chain.current().counted(), population, partition), delta
+        )
+
+    @property
+    def head(self) -> str:
+        """Hash of the last row, which fixes all rows before it."""
+        return self._chain.current().head
+
+    def check_echo(self, head: str) -> None:
+        """Hold the head that the coordinator saw last against the chain.
+
+        A head that is missing means that this file is an old copy: what was spent since then is
+        not in it. The ledger then blocks, and stays blocked after a restart, until a head from
+        before the block is echoed or the right file is put back.
+
+        Raises:
+            IntegrityError: The head is missing, or was missing before; nothing can be released.
+        """
+        if not is_digest(head):
+            raise IntegrityError("echo of the ledger's head", expected="64 hexadecimal digits")
+        with self._chain.writing(although_blocked=True) as state:
+            number = state.heads.get(head)
+            if number is None and state.blocked is None:
+                self._chain.append("block", {"missing": head})
+            elif number is not None and state.blocked is not None and number < state.blocked[0]:
+                self._chain.append("unblock", {"found": head})
+        if number is None:
+            raise rows_missing(head)
+        check_unblocked(self._chain.current())
+
+    def split_key(self, population: str) -> bytes:
+        """The secret by which a population's patients are split; made once, it never changes.
+
+        Raises:
+            IntegrityError: The key was changed, or the ledger is blocked.
+        """
+        with self._chain.writing() as state:
+            commitment = state.splits.get(population)
+            if commitment is None:
+                key = secrets.token_bytes(SPLIT_KEY_BYTES)
+                fields = {"population": population, "commitment": ledger_audit.commit(key)}
+                self._chain.store.add_split_key(population, key)
+                self._chain.append("split", fields)
+                return key
+            return ledger_audit.checked_split_key(
+                self._chain.store.split_keys(), population, commitment
+            )
+
+    def rotate(self, signing_key: SigningKey) -> None:
+        """Hand the chain over to the node's new key, by a row that the present key signs."""
+        self._chain.hand_over(signing_key)
+
+    def verify(self) -> Report:
+        """Read the whole file again: pages, chain, each signature, each decision, each epsilon.
+
+        Raises:
+            IntegrityError: Says which row does not hold.
+        """
+        store = self._chain.store
+        store.check_pages()
+        self._chain.current()
+        return ledger_audit.audit(store.rows(1), store.split_keys())
+
+    def report(self) -> Report:
+        """The same report without reading the file again."""
+        return ledger_audit.report(self._chain.current())
+
+    def history(self) -> dict[Budget, list[Point]]:
+        """Both epsilons after each row that changed them, by population and partition."""
+        return ledger_audit.history(self._chain.store.rows(1))
+
+    def jobs(self) -> list[rules.Account]:
+        """Each job that ever asked for budget, in order, refused requests included."""
+        state = self._chain.current()
+        return sorted([*state.accounts.values(), *state.refused], key=lambda account: account.row)
+
+    def export(self, path: Path) -> None:
+        """Write the chain as JSON, whole or not at all; the split keys stay here.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        replace_file(path, ledger_audit.to_json(self._chain.store.rows(1)))
+
+
+def _ids(row: int, charges: Sequence[Charge]) -> tuple[str, ...]:
+    return tuple(f"{row}/{charge.purpose}" for charge in charges)

@@ -1,0 +1,155 @@
+"""The open chain: rows in a file, what they add up to so far, and the key that signs the next.
+
+Before each use the chain reads what other processes have added and holds it against the last head
+it saw, so rows that are changed or taken away under a running node are noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from privacy.ledger_state import CONTEXT, RELATION, State
+from privacy.ledger_store import Row, Store
+from protocol.errors import InputError, IntegrityError
+from protocol.signing import SigningKey, fingerprint
+
+
+class Chain:
+    """Rows of one ledger file; see privacy.ledger for what they mean.
+
+    Args:
+        store: The open file.
+        signing_key: The node's key; None for reading only.
+        clock: The time of rows whose caller names none.
+
+    Raises:
+        IntegrityError: A row does not hold.
+        InputError: The ledger is another node's.
+    """
+
+    def __init__(
+        self, store: Store, signing_key: SigningKey | None, clock: Callable[[], datetime]
+    ) -> None:
+        self.store = store
+        self._key = signing_key
+        self._clock = clock
+        self._state = State()
+        self._broken: IntegrityError | None = None
+        owner = self.current().public
+        if signing_key is not None and signing_key.public != owner:
+            raise InputError(
+                f"{store.path}: the privacy ledger of another node",
+                expected=f"signing key {fingerprint(owner)}",
+                found=signing_key.fingerprint,
+            )
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        signing_key: SigningKey | None,
+        clock: Callable[[], datetime],
+        busy_timeout_s: float,
+    ) -> Self:
+        """Open a chain, or begin one where there is none and a key is given."""
+        if signing_key is not None and not path.exists():
+            first = {"public": signing_key.public, "relation": RELATION}
+            body = State().next_body("genesis", clock(), first)
+            Store.create(path, _sign(1, body, signing_key))
+        store = Store(path, writable=signing_key is not None, busy_timeout_s=busy_timeout_s)
+        try:
+            return cls(store, signing_key, clock)
+        except BaseException:
+            store.close()
+            raise
+
+    def current(self) -> State:
+        """The state after every row that is in the file now.
+
+        Raises:
+            IntegrityError: A row does not hold, or rows that were there are gone.
+        """
+        if self._broken is not None:
+            raise self._broken
+        rows = self.store.rows(max(self._state.number, 1))
+        try:
+            self._follow(rows)
+        except IntegrityError as error:
+            self._broken = error
+            raise
+        return self._state
+
+    def _follow(self, rows: list[Row]) -> None:
+        """Apply rows whose first one must be the last that was seen."""
+        state = self._state
+        if not rows or (state.number and rows[0].hash != state.head):
+            raise IntegrityError(
+                f"{self.store.path}: rows of the privacy ledger are gone",
+                remedy="put back the newest copy; the node blocks if that copy lacks rows",
+            )
+        for row in rows[1:] if state.number else rows:
+            state.follow(row, check_signature=row is rows[-1])
+
+    @contextmanager
+    def writing(self, *, although_blocked: bool = False) -> Iterator[State]:
+        """A transaction on the present state that no other writer shares.
+
+        Raises:
+            InputError: The ledger is open for reading only.
+            IntegrityError: The ledger is blocked or does not hold.
+            BusyError: Another process is writing for too long.
+        """
+        if self._key is None:
+            raise InputError("the privacy ledger is open for reading only")
+        with self.store.writing():
+            state = self.current()
+            if not although_blocked:
+                check_unblocked(state)
+            yield state
+
+    def append(self, kind: str, fields: Mapping[str, object], at: datetime | None = None) -> int:
+        """Add and sign one row inside `writing`; it counts from the next look at the chain.
+
+        Returns:
+            The row's number.
+        """
+        if self._key is None:
+            raise InputError("the privacy ledger is open for reading only")
+        body = self._state.next_body(kind, at or self._clock(), fields)
+        row = _sign(self._state.number + 1, body, self._key)
+        self.store.append(row)
+        return row.number
+
+    def hand_over(self, signing_key: SigningKey) -> None:
+        """Let another key sign from now on, by a row that the present key signs."""
+        with self.writing():
+            self.append("key", {"public": signing_key.public})
+        self._key = signing_key
+
+
+def check_unblocked(state: State) -> None:
+    """Refuse while rows are known to be missing.
+
+    Raises:
+        IntegrityError: A head that the coordinator saw is not in the chain.
+    """
+    if state.blocked is not None:
+        raise rows_missing(state.blocked[1])
+
+
+def rows_missing(head: str) -> IntegrityError:
+    """The error of a ledger that lacks a head which the coordinator saw."""
+    return IntegrityError(
+        "the privacy ledger lacks rows that the coordinator has seen; it is an old copy",
+        expected=f"a row with hash {head[:12]}",
+        remedy="put back the newest copy; until then nothing is released",
+    )
+
+
+def _sign(number: int, body: bytes, key: SigningKey) -> Row:
+    unsigned = Row(number, body, b"")
+    return Row(number, body, key.sign(CONTEXT, bytes.fromhex(unsigned.hash)))
