@@ -1,0 +1,1 @@
+"""Published vectors, one JSON file per algorithm; each file names its source."""
