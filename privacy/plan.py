@@ -17,6 +17,7 @@ from protocol.jobs import Mode, Privacy, Release
 
 __all__ = [
     "DpPlan",
+    "Partition",
     "PrivacyRequest",
     "Recipe",
     "Unit",
