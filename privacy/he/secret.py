@@ -1,0 +1,115 @@
+"""The secret role: whoever holds a `SecretKey` encrypts contributions and decrypts their sum.
+
+The coordinator never imports this module. A key lives in memory only; `to_bytes` exists to seal it
+to another hospital, not to store it. What comes from outside, a key or a sum, is read here as
+integers and checked before SEAL is given a record of this program's own making.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, Self
+
+import numpy as np
+
+from privacy.he.accumulator import Shape
+from privacy.he.bits import Words, pack_bits, rounded
+from privacy.he.parameters import check_packing
+from privacy.he.seal import Cipher, Context, context
+from protocol.errors import InputError, IntegrityError
+from protocol.jobs import Packing
+
+
+class SecretKey:
+    """The BFV key that all hospitals of a cohort share for one epoch.
+
+    Use `generate` or `from_bytes`. Encryption is symmetric and draws fresh randomness from the
+    system at every call, also after a fork.
+    """
+
+    def __init__(self, packing: Packing, cipher: Cipher) -> None:
+        self._packing = packing
+        self._cipher = cipher
+
+    @classmethod
+    def generate(cls, packing: Packing) -> Self:
+        """A new key.
+
+        Raises:
+            InputError: The parameters are not exact and secure, see `check_packing`.
+        """
+        check_packing(packing)
+        return cls(packing, Cipher(_context(packing)))
+
+    @classmethod
+    def from_bytes(cls, packing: Packing, data: bytes) -> Self:
+        """Read what `to_bytes` wrote under the same parameters.
+
+        Raises:
+            InputError: The parameters are not exact and secure.
+            IntegrityError: The bytes are no key of these parameters.
+        """
+        check_packing(packing)
+        shape = Shape.of(packing, packing.degree)
+        key_N = shape.read_residues(data, packing.degree)
+        if not key_N.any():
+            raise IntegrityError("an encryption key", expected="a key that is not zero")
+        return cls(packing, Cipher(_context(packing), key_N))
+
+    def to_bytes(self) -> bytes:
+        """The key as packed residues in NTT form, about 28 kB."""
+        return pack_bits(self._cipher.words(), self._packing.modulus.bit_length())
+
+    def encrypt(self, words_W: Words) -> bytes:
+        """One contribution; privacy.he.accumulator documents its format.
+
+        Guarantee: without the key it hides the words (BFV, 256-bit classical security).
+
+        Args:
+            words_W: Words below t, framed and masked.
+
+        Raises:
+            InputError: A word is not below t.
+        """
+        if words_W.max(initial=0) >= self._packing.plain_modulus:
+            raise InputError("words to encrypt", expected="words below the plain modulus")
+        shape = Shape.of(self._packing, words_W.size)
+        seeds_SB, first_SN = self._cipher.encrypt(_blocks(words_W, shape))
+        # Residues behind the last word hide padding only and stay here.
+        sent_W = first_SN.reshape(-1)[: rounded(words_W.size)]
+        return seeds_SB.tobytes() + pack_bits(sent_W, shape.bits)
+
+    def decrypt(self, residues: bytes, num_words: int) -> Words:
+        """The words of the sum, below t.
+
+        Args:
+            residues: What `residues` of a sum gave.
+            num_words: W, as the hospitals framed them.
+
+        Raises:
+            IntegrityError: Wrong length, a residue not below q, or a ciphertext without a secret.
+        """
+        shape = Shape.of(self._packing, num_words)
+        first, second = residues[: shape.first_size], residues[shape.first_size :]
+        first_SN = _blocks(shape.read_residues(first, rounded(num_words)), shape)
+        second_W = shape.read_residues(second, shape.ciphertexts * shape.degree)
+        second_SN = second_W.reshape(-1, shape.degree)
+        if not second_SN.any(axis=1).all():
+            raise IntegrityError(
+                "an encrypted sum", expected="ciphertexts that are not transparent"
+            )
+        return self._cipher.decrypt(first_SN, second_SN).reshape(-1)[:num_words]
+
+    def __reduce__(self) -> NoReturn:
+        """Keys are sealed, never serialised by chance."""
+        raise TypeError("a secret key is not pickled; seal to_bytes() to its recipient")
+
+
+def _context(packing: Packing) -> Context:
+    return context(packing.degree, packing.modulus, packing.plain_modulus)
+
+
+def _blocks(words_W: Words, shape: Shape) -> Words:
+    """S x N words, filled up with zeros."""
+    blocks_SN = np.zeros((shape.ciphertexts, shape.degree), dtype=np.uint64)
+    blocks_SN.reshape(-1)[: words_W.size] = words_W
+    return blocks_SN
