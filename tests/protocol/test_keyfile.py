@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import InputError
-from protocol.keyfile import load_secret, save_secret
+from protocol.keyfile import load_secret, replace_file, save_secret
 
 
 def test_a_secret_is_created_for_its_owner_alone(tmp_path: Path) -> None:
@@ -87,3 +87,28 @@ def test_owner_only_modes_and_links_are_read(tmp_path: Path) -> None:
 def test_an_absent_secret_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read; found No such file"):
         load_secret(tmp_path / "signing.key")
+
+
+def test_replacing_a_file_is_whole_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "trust.json"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_crash_while_replacing_leaves_the_old_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "trust.json"
+    replace_file(path, b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="cannot be written; found No space left"):
+        replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,137 @@
+"""The roster: signed bytes first, cards second, and no key or name twice."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from protocol.canonical import from_canonical, to_canonical
+from protocol.card import Card
+from protocol.errors import InputError, IntegrityError
+from protocol.exchange import ExchangeKey
+from protocol.roster import VERSION, Roster, Trust, load_pinned
+from protocol.signing import SigningKey
+
+COORDINATOR = SigningKey.generate()
+NODE = ec.generate_private_key(ec.SECP384R1())
+
+
+def make_card(name: str, **keys: Any) -> Card:
+    return Card.make(
+        **{"signing": SigningKey.generate(), "exchange": ExchangeKey.generate(), **keys}, name=name
+    )
+
+
+NORTH, SOUTH = make_card("north", node=NODE), make_card("south")
+ROSTER = Roster(
+    version=VERSION,
+    sequence=1,
+    coordinator=COORDINATOR.public,
+    address="coordinator:8000",
+    members=(NORTH, SOUTH),
+)
+BLOB = ROSTER.sign(COORDINATOR)
+
+
+def test_a_roster_survives_the_wire() -> None:
+    roster = Roster.verify(BLOB, COORDINATOR.fingerprint)
+    assert roster == ROSTER
+    assert roster.digest == ROSTER.digest
+    assert roster.card("south") == SOUTH
+    with pytest.raises(InputError, match="no hospital 'west'"):
+        roster.card("west")
+
+
+def test_the_digest_is_over_the_signed_bytes() -> None:
+    changed = replace(ROSTER, address="elsewhere:8000")
+    assert changed.digest != ROSTER.digest
+    assert from_canonical(BLOB)["document"] == from_canonical(ROSTER.to_bytes())
+
+
+def test_another_coordinators_roster_is_refused() -> None:
+    stranger = SigningKey.generate()
+    own = replace(ROSTER, coordinator=stranger.public)
+    with pytest.raises(IntegrityError, match="signed by another key"):
+        Roster.verify(own.sign(stranger), COORDINATOR.fingerprint)
+    with pytest.raises(InputError, match="another coordinator than this key"):
+        ROSTER.sign(stranger)
+    # Signed by the right key, but naming another.
+    with pytest.raises(IntegrityError, match="another coordinator than its signer"):
+        Roster.verify(COORDINATOR.sign_attached("roster", own.to_bytes()), COORDINATOR.fingerprint)
+
+
+def test_a_signature_of_another_kind_is_refused() -> None:
+    blob = COORDINATOR.sign_attached("job", ROSTER.to_bytes())
+    with pytest.raises(IntegrityError, match="does not hold"):
+        Roster.verify(blob, COORDINATOR.fingerprint)
+
+
+def test_bytes_are_verified_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("read before it was verified")
+
+    monkeypatch.setattr("protocol.roster.decode", fail)
+    with pytest.raises(IntegrityError):
+        Roster.verify(
+            BLOB.replace(b"coordinator:8000", b"coordinator:9000"), COORDINATOR.fingerprint
+        )
+    with pytest.raises(AssertionError, match="read before"):
+        Roster.verify(BLOB, COORDINATOR.fingerprint)
+
+
+def test_a_signed_text_that_is_no_roster_is_the_signers_mistake() -> None:
+    with pytest.raises(InputError, match="roster: missing 'version'"):
+        Roster.verify(COORDINATOR.sign_attached("roster", b"{}"), COORDINATOR.fingerprint)
+
+
+def test_every_card_is_verified_by_who_signs_and_by_who_reads() -> None:
+    forged = replace(SOUTH, exchange=NORTH.exchange, exchange_proof=NORTH.exchange_proof)
+    roster = replace(ROSTER, members=(forged,))
+    with pytest.raises(IntegrityError, match="card of 'south': "):
+        roster.sign(COORDINATOR)
+    with pytest.raises(IntegrityError, match="card of 'south': "):
+        Roster.verify(
+            COORDINATOR.sign_attached("roster", to_canonical(roster)), COORDINATOR.fingerprint
+        )
+
+
+@pytest.mark.parametrize(
+    ("card", "what"),
+    [
+        (make_card("North"), "names"),
+        (replace(NORTH, name="west"), "identities"),
+        (make_card("west", signing=COORDINATOR), "identities"),
+        (replace(make_card("west"), exchange=SOUTH.exchange), "exchange keys"),
+        (make_card("west", node=NODE), "node keys"),
+    ],
+)
+def test_no_name_and_no_key_occurs_twice(card: Card, what: str) -> None:
+    with pytest.raises(InputError, match=f"repeated {what} in a roster"):
+        replace(ROSTER, members=(*ROSTER.members, card))
+
+
+def test_hospitals_without_a_node_are_no_duplicates() -> None:
+    assert len(replace(ROSTER, members=(*ROSTER.members, make_card("west"))).members) == 3
+
+
+@pytest.mark.parametrize("change", [{"version": VERSION + 1}, {"sequence": 0}])
+def test_numbers_of_a_roster(change: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="numbers of a roster"):
+        replace(ROSTER, **change)  # type: ignore[arg-type]
+
+
+def test_a_pinned_roster_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "roster.json"
+    trust = Trust.pin(ROSTER)
+    with pytest.raises(InputError, match=r"roster\.json: cannot be read"):
+        load_pinned(path, trust)
+    path.write_bytes(BLOB)
+    assert load_pinned(path, trust) == ROSTER
+    path.write_bytes(replace(ROSTER, sequence=2).sign(COORDINATOR))
+    with pytest.raises(IntegrityError, match=r"roster\.json: not the pinned roster"):
+        load_pinned(path, trust)
+    path.write_bytes(BLOB[:-1])
+    with pytest.raises(IntegrityError, match=r"roster\.json: not a signed 'roster'"):
+        load_pinned(path, trust)
