@@ -7,7 +7,9 @@ become one line and an exit code here, and nowhere else.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,11 +63,18 @@ class Mount:
             ) from error
         if not isinstance(found, typer.Typer):
             wrapper = typer.Typer(add_completion=False)
-            wrapper.command(name)(found)
+            wrapper.command(name, help=_told(found))(found)
             found = wrapper
         command = typer.main.get_command(found)
         command.name = name
         return command
+
+
+def _told(function: Any) -> str:
+    """A docstring's prose, without the sections that are for programmers."""
+    return re.split(
+        r"\n\n(?:Args|Raises|Returns|Guarantee|Source):", inspect.getdoc(function) or ""
+    )[0]
 
 
 class LazyGroup(TyperGroup):

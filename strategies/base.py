@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from protocol.config import parse
 from protocol.errors import InputError, IntegrityError
-from protocol.jobs import Named, Training
+from protocol.jobs import Job, Named, Training
 
 FloatVector = npt.NDArray[np.float64]
 Contribution = Literal["gradient", "update", "statistics"]
@@ -156,6 +156,23 @@ def load_strategy(named: Named, training: Training, length: int) -> Strategy:
         problem = "no strategy" if not found else f"{len(found)} strategies"
         raise InputError(f"{problem} named {named.name!r}", expected=f"one of {names}")
     return _load(next(iter(found.values()))).from_options(named.options, training, length)
+
+
+def node_strategy(named: Named, training: Training, length: int, *, clear: bool) -> Strategy:
+    """The strategy that a job's nodes step with.
+
+    In a clear research run Flower's own strategy aggregates at the coordinator, and the nodes
+    average what it chose.
+    """
+    if clear and named.name.startswith(CLEAR_PREFIX):
+        named = Named(name="fedprox" if training.proximal > 0.0 else "fedavg", options={})
+    return load_strategy(named, training, length)
+
+
+def strategy_of(job: Job, length: int) -> Strategy:
+    """The strategy that a resolved job's nodes step with."""
+    clear = job.encryption.scheme == "none"
+    return node_strategy(job.strategy, job.training, length, clear=clear)
 
 
 @dataclass(frozen=True)

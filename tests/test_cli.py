@@ -182,11 +182,21 @@ class TestErrors:
         self, mounted: Callable[..., int], capsys: pytest.CaptureFixture[str]
     ) -> None:
         def part(path: Path, *, times: int = 1) -> None:
-            """Repeat a path."""
+            """Repeat a path.
+
+            Twice, for example.
+
+            Raises:
+                ValueError: Never.
+            """
             typer.echo(" ".join([str(path)] * times))
 
         assert mounted(part, "a/b", "--times", "2") == 0
         assert capsys.readouterr().out == "a/b a/b\n"
+        assert mounted(part, "--help") == 0
+        told = capsys.readouterr().out
+        assert "Twice, for example." in told
+        assert "ValueError" not in told
         assert mounted(part) == 2
         assert "Usage: fedward part" in capsys.readouterr().err
 

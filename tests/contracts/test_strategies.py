@@ -8,14 +8,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from protocol.errors import InputError
-from protocol.jobs import Named, Training
-from strategies.base import GROUP, State, Strategy, Total, load_strategy
+from protocol.jobs import Job, Named, Training
+from strategies.base import GROUP, State, Strategy, Total, load_strategy, node_strategy, strategy_of
 
 P = 7
 NAMES = sorted(entry.name for entry in entry_points(group=GROUP))
@@ -173,6 +174,32 @@ def test_other_vector_units_and_other_threads_give_the_same_bits() -> None:
 def test_clear_strategies_are_no_strategies_of_a_job(name: str) -> None:
     with pytest.raises(InputError, match="clear simulations"):
         strategy(name)
+
+
+@pytest.mark.parametrize(("proximal", "averaging"), [(0.0, "fedavg"), (0.1, "fedprox")])
+def test_nodes_of_a_clear_run_average_what_flower_chose(proximal: float, averaging: str) -> None:
+    named, numbers = Named(name="flwr:Krum", options={}), training("fedavg", proximal=proximal)
+    chosen = node_strategy(named, numbers, P, clear=True)
+    assert chosen == load_strategy(Named(name=averaging, options={}), numbers, P)
+    with pytest.raises(InputError, match="clear simulations"):
+        node_strategy(named, numbers, P, clear=False)
+
+
+@pytest.mark.parametrize("scheme", ["bfv", "none"])
+def test_a_jobs_strategy_is_the_one_it_names(scheme: str) -> None:
+    """Unless it is Flower's: that one runs where nothing is encrypted, and nowhere else."""
+    job = SimpleNamespace(
+        strategy=Named(name="fedsgd", options={}),
+        training=training("fedsgd"),
+        encryption=SimpleNamespace(scheme=scheme),
+    )
+    assert strategy_of(cast("Job", job), P) == strategy("fedsgd")
+    job.strategy = Named(name="flwr:FedMedian", options={})
+    if scheme == "none":
+        assert strategy_of(cast("Job", job), P) == strategy("fedavg")
+    else:
+        with pytest.raises(InputError, match="clear simulations"):
+            strategy_of(cast("Job", job), P)
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
