@@ -215,8 +215,8 @@ def _check_line(line: bytes, signer: str, previous: str, number: int, place: str
     if (entry.sequence, entry.previous) != (number, previous):
         raise IntegrityError(
             f"{place}: does not follow the line before",
-            expected=f"entry {number}",
-            found=f"entry {entry.sequence}",
+            expected=f"entry {number} after {previous[:16]}",
+            found=f"entry {entry.sequence} after {entry.previous[:16]}",
         )
     return _digest(line)
 
