@@ -50,7 +50,7 @@ def _binned_auprc(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
     Source: Boyd, Eng, Page 2013, Area under the Precision-Recall Curve, section 3.1 (binomial
     interval with the number of positives), in Wilson's form.
     """
-    negative_B, positive_B = (without_negatives(row_B)[::-1] for row_B in leaf_2B)
+    negative_B, positive_B = (without_negatives(row_B[::-1]) for row_B in leaf_2B)
     positives = positive_B.sum()
     if positives <= 0:
         return None

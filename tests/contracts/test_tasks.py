@@ -156,7 +156,8 @@ def test_generated_records_fit_the_task(case: Case) -> None:
 
 HOSTILE: list[str | float | None] = [
     None, float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e300, 10**400, 10**5000, "1e999",
-    "", " ", "NaN", "-inf", "3,5", "1_0", "0x10", "male ", "yes", "TRUE", "2.0", 0.0, -5.0, 61.0, 1e6, "💉",
+    "", " ", "NaN", "-inf", "3,5", "1_0", "0x10", "male ", "yes", "TRUE", "2.0", 0.0, -5.0, 61.0,
+    1e6, "💉",
 ]  # fmt: skip
 
 
