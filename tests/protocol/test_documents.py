@@ -1,6 +1,7 @@
 """YAML files: the core schema of 1.2, and errors that point at a line."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,14 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")
     assert load_yaml(path) == {"a": 1}
+
+
+def test_a_document_is_copied_by_dataclasses(write: Write) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        values: dict[str, Any]
+
+    document = load_yaml(write("a: {b: 1}\n"))
+    copied = dataclasses.asdict(Options(document))
+    assert copied == {"values": {"a": {"b": 1}}}
+    assert copied["values"].lines == {}

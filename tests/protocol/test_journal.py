@@ -129,6 +129,11 @@ def fork(lines: list[bytes]) -> list[bytes]:
     return [lines[0], KEY.sign_attached("journal", to_canonical(document)) + b"\n", *lines[2:]]
 
 
+def renumber(lines: list[bytes]) -> list[bytes]:
+    document = {**from_canonical(lines[3].rstrip())["document"], "sequence": 9}
+    return [*lines[:3], KEY.sign_attached("journal", to_canonical(document)) + b"\n"]
+
+
 def misuse(lines: list[bytes]) -> list[bytes]:
     """Other documents that the same key signed."""
     return [lines[0], KEY.sign_attached("job", b"{}") + b"\n", *lines[1:]]
@@ -151,6 +156,7 @@ def nonsense(lines: list[bytes]) -> list[bytes]:
             fork,
             r":3: does not follow the line before; expected entry 3 after \w+; found entry 3 after",
         ),
+        (renumber, r":4: does not follow the line before; expected entry 4 .*; found entry 9"),
         (misuse, r":2: signature of a 'journal' does not hold"),
         (nonsense, r":2: a signed line that is no entry; entry: missing 'sequence'"),
     ],
