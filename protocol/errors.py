@@ -18,8 +18,8 @@ class FedwardError(Exception):
         found: What was there instead.
         remedy: What the reader can do now.
 
-    >>> str(InputError("unknown key 'round'", expected="a key of 'training'", remedy="say 'rounds'"))
-    "unknown key 'round'; expected a key of 'training'; say 'rounds'"
+    >>> str(InputError("unknown key 'round'", expected="a key of a job", remedy="use 'rounds'"))
+    "unknown key 'round'; expected a key of a job; use 'rounds'"
     """
 
     exit_code = 1

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from protocol.canonical import from_canonical, to_canonical
-from protocol.config import parse
+from protocol.canonical import to_canonical
+from protocol.config import decode
 from protocol.errors import InputError
 
 Mode = Literal["distributed", "local", "none"]
@@ -161,6 +161,7 @@ class Encryption:
         masks: Pairwise masks under the encryption; always on in `distributed` and `none` modes
             when encrypted.
         digit_bits: Width of a site's own digits in modes `local` and `none`.
+        digit_bound: Largest |coordinate| of an update there; larger ones are clamped.
         update: Parameters for updates.
         evaluation: Parameters for evaluation counts.
         library: SEAL's version that every party must have.
@@ -169,6 +170,7 @@ class Encryption:
     scheme: Literal["bfv", "none"]
     masks: bool
     digit_bits: int
+    digit_bound: float
     update: Packing | None
     evaluation: Packing | None
     library: str
@@ -247,7 +249,7 @@ class Job:
         Raises:
             InputError: The bytes are no canonical job; the message names the key.
         """
-        return parse(cls, from_canonical(data), "job")
+        return decode(cls, data, "job")
 
     @property
     def digest(self) -> str:
