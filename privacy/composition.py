@@ -33,16 +33,16 @@ def admission_epsilons(charges: Sequence[Charge], caps: Caps) -> tuple[float, fl
     Feldman, Zrnic 2021, Individual privacy accounting via a Rényi filter.
     """
     return (
-        _filter(to_events(charges, worst=False), caps.delta, caps.epsilon),
-        _filter(to_events(charges, worst=True), caps.delta, caps.epsilon_worst),
+        _filter(to_events(charges, worst=False), SLACK * caps.delta, caps.epsilon),
+        _filter(to_events(charges, worst=True), SLACK * caps.delta, caps.epsilon_worst),
     )
 
 
 def displayed_epsilons(charges: Sequence[Charge], delta: float) -> tuple[float, float]:
     """The same two by the privacy-loss distribution: tighter, for display, never for admission."""
     return (
-        accounting.epsilon(to_events(charges, worst=False), SLACK * delta),
-        accounting.epsilon(to_events(charges, worst=True), SLACK * delta),
+        _display(to_events(charges, worst=False), SLACK * delta),
+        _display(to_events(charges, worst=True), SLACK * delta),
     )
 
 
@@ -56,7 +56,13 @@ def to_events(charges: Sequence[Charge], *, worst: bool) -> tuple[Event, ...]:
 
 def _filter(events: Sequence[Event], delta: float, cap: float) -> float:
     if all(event.q == 1 for event in events):
-        return accounting.gaussian_epsilon(accounting.mu_of(events), SLACK * delta)
+        return accounting.gaussian_epsilon(accounting.mu_of(events), delta)
     # Without a cap there is nothing to choose the order by, and nothing to refuse.
     finite_cap = cap if math.isfinite(cap) else None
-    return accounting.rdp_epsilon(events, SLACK * delta, cap=finite_cap)
+    return accounting.rdp_epsilon(events, delta, cap=finite_cap)
+
+
+def _display(events: Sequence[Event], delta: float) -> float:
+    if any(event.sigma == 0 for event in events):
+        return math.inf
+    return accounting.epsilon(events, delta)
