@@ -53,7 +53,13 @@ def score_interval(
 
 
 def normal_interval(value: float, variance: float) -> Metric:
-    """Estimate plus and minus 1.96 standard errors, all within [0, 1]."""
+    """Estimate plus and minus 1.96 standard errors; `clipped` puts them into [0, 1]."""
     half = Z * math.sqrt(variance)
-    value = min(max(value, 0.0), 1.0)
-    return Metric(value, max(value - half, 0.0), min(value + half, 1.0))
+    return Metric(value, value - half, value + half)
+
+
+def clipped(metric: Metric) -> Metric:
+    """Estimate and limits put into [0, 1]; last of all, since means of clipped limits lie."""
+    return Metric(
+        *(min(max(number, 0.0), 1.0) for number in (metric.value, metric.low, metric.high))
+    )

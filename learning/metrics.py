@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.histogram import BINS, leaf_variance, leaves
-from learning.intervals import score_interval
+from learning.intervals import clipped, score_interval
 from learning.scores import ranked
 from learning.task import FloatArray, FloatVector, Metric
 from protocol.errors import InputError
@@ -76,7 +76,7 @@ def _f1(
 
 
 def _defined(metrics: Mapping[str, Metric | None]) -> dict[str, Metric]:
-    return {name: metric for name, metric in metrics.items() if metric is not None}
+    return {name: clipped(metric) for name, metric in metrics.items() if metric is not None}
 
 
 def binary_metrics(trees_2T: FloatArray, noise_std: float) -> dict[str, Metric]:

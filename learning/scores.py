@@ -106,12 +106,11 @@ def _calibration(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
         deviations.append(math.sqrt(variance))
     square = sum(deviation**2 for deviation in deviations)
     chance = math.sqrt(2 / math.pi) * sum(deviations) + Z * math.sqrt((1 - 2 / math.pi) * square)
-    value = min(value, 1.0)
-    return Metric(value, max(value - chance, 0.0), min(value + Z * math.sqrt(square), 1.0))
+    return Metric(value, value - chance, value + Z * math.sqrt(square))
 
 
 def ranked(leaf_2B: FloatArray, noise_std: float) -> dict[str, Metric | None]:
-    """Metrics of the scores of one class against the rest."""
+    """Metrics of the scores of one class against the rest; limits may lie outside [0, 1]."""
     return {
         "auroc": _binned_auroc(leaf_2B, noise_std),
         "auprc": _binned_auprc(leaf_2B, noise_std),
