@@ -115,7 +115,6 @@ class Engine:
         self,
         x: npt.NDArray[Any],
         y: npt.NDArray[Any],
-        *,
         patient: npt.NDArray[np.int64] | None = None,
         mask: npt.NDArray[np.bool_] | None = None,
     ) -> FloatVector:

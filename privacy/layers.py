@@ -150,7 +150,9 @@ def _check_embedding(path: str, layer: nn.Module) -> None:
         "padding_idx": "has a padding row, which the gradient rule ignores",
     }
     for setting, problem in settings.items():
-        if getattr(layer, setting) not in (None, False):
+        if (
+            getattr(layer, setting) is not None and getattr(layer, setting) is not False
+        ):  # 0 is a row
             remedy = f"leave {setting} out; multiply by a mask to drop padded positions"
             raise _refusal(path, layer, problem, remedy)
 

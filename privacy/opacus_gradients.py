@@ -21,7 +21,7 @@ def hooks(model: nn.Module, loss: Loss, x_B: Tensor, y_B: Tensor) -> list[Block]
 
     Args, returns and raises as `privacy.gradients.one_pass`.
     """
-    with watched(model, len(x_B)), hooked(model, ghost=False):
+    with hooked(model, ghost=False), watched(model, len(x_B)):
         loss_per_record(model, loss, x_B, y_B).sum().backward()  # type: ignore[no-untyped-call]
         return [
             Full(parameter, sampled_gradient(parameter, len(x_B)))
@@ -50,7 +50,7 @@ def add_ghost_sum(
         InputError: As `one_pass`, or a parameter without a ghost norm.
     """
     trainable = {name: kept for name, kept in model.named_parameters() if kept.requires_grad}
-    with watched(model, len(x_B), ghost=True), hooked(model, ghost=True) as ghost:
+    with hooked(model, ghost=True) as ghost, watched(model, len(x_B), ghost=True):
         losses_B = loss_per_record(model, loss, x_B, y_B)
         losses_B.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         norms = [_norm(name, kept) for name, kept in trainable.items()]

@@ -78,7 +78,8 @@ def sample(layer: nn.Module, input_B: Tensor, gradient_B: Tensor) -> dict[nn.Par
         (B, *shape) for each trainable parameter.
     """
     samples = SAMPLERS[type(layer)](layer, [input_B], gradient_B)
-    return {parameter: grad for parameter, grad in samples.items() if parameter.requires_grad}
+    # functorch's results drag a graph along
+    return {kept: grad.detach() for kept, grad in samples.items() if kept.requires_grad}
 
 
 @contextmanager
@@ -118,7 +119,7 @@ def sampled_gradient(parameter: nn.Parameter, batch: int) -> Tensor:
     if grad is None:
         return torch.zeros(batch, parameter.numel(), dtype=parameter.dtype, device=parameter.device)
     sampled: Tensor = grad
-    return sampled.reshape(batch, -1)
+    return sampled.detach().reshape(batch, -1)
 
 
 def sampled_norm(parameter: nn.Parameter) -> Tensor | None:
