@@ -23,7 +23,7 @@ Source: Albrecht et al., Homomorphic Encryption Standard (2018), table 1.
 """
 
 MIN_PLAIN_MODULUS = 1 << 32
-"""Two tag words mod t let a forged sum pass with probability at most 2^-64."""
+"""Two tag words mod t let a forged sum pass with probability at most 2^-62, see words."""
 
 NOISE_FACTOR = 43
 """Twice the bound 21.5 on the noise of one contribution."""

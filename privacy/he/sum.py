@@ -167,6 +167,7 @@ class SumProcess:
                 done, reply = _exchange(process, (operation, number, body), reply_size)
             except (OSError, ValueError, IntegrityError) as error:
                 process.kill()
+                process.wait()
                 raise IntegrityError(
                     "the summing process ended",
                     remedy="its sums are lost; begin the attempt again",

@@ -6,10 +6,12 @@ slot i of the presence words, which no noisy digit shares, and two tags h(w) = s
 over all other words behind them. Both are linear, so an honest sum carries the cohort's 0/1 vector
 and the tags of its own words.
 
-Guarantee: words other than the cohort's honest sum pass `check` with probability at most 2^-64,
-for whoever does not know the key. The r_j are uniform on 32 bits and t is a prime above 2^32, so a
-change of the words fits a change of a tag for at most one value of some r_j.
-Source: Carter and Wegman, Universal classes of hash functions, JCSS 18 (1979).
+Guarantee: whoever does not know the key can add constants to words and apply any linear map to the
+contributions; what is not their plain sum passes `check` with probability at most 2^-62. The r_j
+are uniform on 32 bits, t is a prime above 2^32, and a forgery asks two independent polynomials in
+the r_j, of degree at most 2 (a tag moved to a word), to vanish.
+Source: Carter and Wegman, Universal classes of hash functions, JCSS 18 (1979); Schwartz, Fast
+probabilistic algorithms for verification of polynomial identities, JACM 27 (1980), Corollary 1.
 """
 
 from __future__ import annotations
