@@ -30,7 +30,6 @@ _ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
 }
 _COMMAND = (sys.executable, "-P", "-s", "-c", "from privacy.he.child import main; main()")
-_PIPE_BYTES = 1 << 20
 _GRACE_S = 5.0
 
 
@@ -187,7 +186,6 @@ class SumProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                pipesize=_PIPE_BYTES,
                 cwd="/",
                 env=_ENVIRONMENT,
             )

@@ -60,6 +60,18 @@ def test_the_sum_is_exact_at_k_max_with_the_extreme_values() -> None:
         assert np.array_equal(hospitals.read(residues), values_KN.sum(axis=0))
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 30), st.integers(2, 2**34), st.integers(0, 2**32))
+def test_masked_words_anywhere_below_t_add_up_mod_t(sites: int, radix: int, seed: int) -> None:
+    hospitals = Hospitals.of(radix=radix, sites=sites, count=100)
+    t = hospitals.packing.plain_modulus
+    generator = np.random.Generator(np.random.PCG64(seed))
+    words_KW = generator.integers(0, t, (sites, 1000), dtype=np.uint64)
+    total = CiphertextSum(hospitals.packing, 1000)
+    residues = summed(total, [hospitals.key.encrypt(words_W) for words_W in words_KW])
+    assert np.array_equal(hospitals.key.decrypt(residues, 1000), words_KW.sum(axis=0) % t)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_noise_bound_is_where_the_parameters_put_it(sign: int) -> None:
     sites = 2
