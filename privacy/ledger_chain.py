@@ -38,6 +38,7 @@ class Chain:
         self._key = signing_key
         self._clock = clock
         self._state = State()
+        self._added: list[Row] = []
         self._broken: IntegrityError | None = None
         owner = self.current().public
         if signing_key is not None and signing_key.public != owner:
@@ -105,14 +106,17 @@ class Chain:
         """
         if self._key is None:
             raise InputError("the privacy ledger is open for reading only")
+        self._added = []
         with self.store.writing():
             state = self.current()
             if not although_blocked:
                 check_unblocked(state)
             yield state
+        for row in self._added:
+            state.follow(row, check_signature=False)
 
     def append(self, kind: str, fields: Mapping[str, object], at: datetime | None = None) -> int:
-        """Add and sign one row inside `writing`; it counts from the next look at the chain.
+        """Add and sign one row inside `writing`; it counts once the transaction is kept.
 
         Returns:
             The row's number.
@@ -122,6 +126,7 @@ class Chain:
         body = self._state.next_body(kind, at or self._clock(), fields)
         row = _sign(self._state.number + 1, body, self._key)
         self.store.append(row)
+        self._added.append(row)
         return row.number
 
     def hand_over(self, signing_key: SigningKey) -> None:

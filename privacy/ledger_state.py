@@ -133,10 +133,11 @@ def from_request(fields: Mapping[str, Any], number: int, status: Status) -> Acco
 def _genesis(state: State, fields: Mapping[str, Any]) -> None:
     if state.number != 1 or fields["relation"] != RELATION:
         raise IntegrityError("a second beginning, or another neighbouring relation")
-    state.public = fields["public"]
+    _key(state, fields)
 
 
 def _key(state: State, fields: Mapping[str, Any]) -> None:
+    signing.check_public(fields["public"])
     state.public = fields["public"]
 
 

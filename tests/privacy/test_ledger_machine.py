@@ -1,0 +1,148 @@
+"""No interleaving of calls, handles, crashes and restarts makes the ledger forget a release."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from privacy.budget import Caps, Partition, Purpose
+from privacy.ledger import Ledger
+from protocol.errors import FedwardError
+from tests.privacy.ledgers import KEY, NOW, charge, copy_of, gaussian_delta, job, mu_of
+
+CAPS = Caps(epsilon=3.0, epsilon_worst=5.0, delta=1e-5)
+PARTITIONS: dict[Purpose, Partition] = {"update": "train", "evaluation": "test"}
+
+jobs = st.integers(1, 3)
+handles = st.integers(0, 1)
+# Noise under the stated trust and own noise: now the one cap binds, now the other.
+noises = st.sampled_from([(3.0, 2.9), (3.0, 1.5), (30.0, 15.0)])
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Two processes, as two handles, use one ledger; the model only remembers what left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.copies = 0
+        self.path = Path(self.folder.name) / "ledger.sqlite"
+        self.noise: dict[int, tuple[float, float]] = {}
+        self.left: dict[Purpose, list[tuple[float, float]]] = {"update": [], "evaluation": []}
+
+    @initialize()
+    def begin(self) -> None:
+        self.ledgers = [Ledger.open(self.path, KEY) for _ in range(2)]
+
+    @rule(handle=handles, number=jobs, steps=st.integers(1, 4), noise=noises)
+    def reserve(self, handle: int, number: int, steps: int, noise: tuple[float, float]) -> None:
+        sigma, own = noise
+        charges = [
+            charge(number, steps, sigma=sigma, own=own),
+            charge(number, 2, sigma=sigma, own=own, partition="test"),
+        ]
+        with suppress(FedwardError):
+            self.ledgers[handle].reserve(charges, CAPS, NOW)
+            self.noise[number] = noise
+
+    @rule(
+        number=jobs,
+        purposes=st.lists(st.sampled_from(["update", "evaluation"]), min_size=1, max_size=6),
+        epoch=st.integers(1, 2),
+        skip=st.integers(0, 2),
+    )
+    def release(self, number: int, purposes: list[Purpose], epoch: int, skip: int) -> None:
+        """Several releases in a row, through both handles in turn."""
+        for turn, purpose in enumerate(purposes):
+            ledger = self.ledgers[turn % 2]
+            attempt = ledger.attempts(job(number)) + skip
+            with suppress(FedwardError):
+                ledger.record_release(
+                    job=job(number), epoch=epoch, attempt=attempt, purpose=purpose, digest="0" * 64
+                )
+                self.left[purpose].append(self.noise[number])
+
+    @rule(handle=handles, number=jobs)
+    def settle(self, handle: int, number: int) -> None:
+        with suppress(FedwardError):
+            self.ledgers[handle].settle(job(number), NOW)
+
+    @rule(handle=handles, number=jobs, update=st.integers(-2, 2), evaluation=st.integers(-1, 1))
+    def settle_as_told(self, handle: int, number: int, update: int, evaluation: int) -> None:
+        """Steps near the number of releases, below it too."""
+        done = {account.charges["update"].job: account for account in self.ledgers[handle].jobs()}
+        with suppress(FedwardError, KeyError):
+            used = done[job(number)].least_used
+            told = {
+                "update": used["update"] + update,
+                "evaluation": used["evaluation"] + evaluation,
+            }
+            self.ledgers[handle].settle(job(number), NOW, told)
+
+    @rule(handle=handles, number=jobs)
+    def void(self, handle: int, number: int) -> None:
+        with suppress(FedwardError):
+            self.ledgers[handle].void(job(number), NOW)
+
+    @rule(handle=handles, number=jobs)
+    def finish(self, handle: int, number: int) -> None:
+        with suppress(FedwardError):
+            self.ledgers[handle].mark_finished(job(number))
+
+    @rule(handle=handles)
+    def reopen(self, handle: int) -> None:
+        self.ledgers[handle].close()
+        self.ledgers[handle] = Ledger.open(self.path, KEY)
+
+    @rule()
+    def crash(self) -> None:
+        """Both processes die; the disk holds what it holds."""
+        self._go_on_with_a_copy()
+
+    @rule(handle=handles, number=jobs, kind=st.sampled_from(["settle", "void", "finish"]))
+    def crash_inside_a_transaction(self, handle: int, number: int, kind: str) -> None:
+        """A row is written and not yet kept."""
+        fields = {"job": job(number), "used": {"update": 0, "evaluation": 0}}
+        with suppress(_Crash), self.ledgers[handle]._chain.writing():
+            self.ledgers[handle]._chain.append(kind, fields)
+            self._go_on_with_a_copy()
+            raise _Crash
+
+    def _go_on_with_a_copy(self) -> None:
+        self.copies += 1
+        dead = self.ledgers
+        self.path = copy_of(self.path, Path(self.folder.name) / str(self.copies))
+        self.ledgers = [Ledger.open(self.path, KEY) for _ in range(2)]
+        self.dead = [*getattr(self, "dead", []), *dead]
+
+    @invariant()
+    def the_ledger_counts_at_least_what_left(self) -> None:
+        for purpose, partition in PARTITIONS.items():
+            for ledger in getattr(self, "ledgers", []):
+                spent = ledger.spent(population="cardiology", partition=partition, delta=CAPS.delta)
+                assert spent[0] <= CAPS.epsilon
+                assert spent[1] <= CAPS.epsilon_worst
+                for kind, sigmas in enumerate(zip(*self.left[purpose], strict=True)):
+                    mu = mu_of((sigma, 1) for sigma in sigmas)
+                    assert gaussian_delta(mu, spent[kind]) <= 0.99e-5 * (1 + 1e-6)
+
+    def teardown(self) -> None:
+        for ledger in [*getattr(self, "ledgers", []), *getattr(self, "dead", [])]:
+            ledger.close()
+        if hasattr(self, "ledgers"):
+            with Ledger.open(self.path, None) as ledger:
+                ledger.verify()
+        self.folder.cleanup()
+
+
+class _Crash(Exception):  # noqa: N818 - an event of the test, not an error
+    pass
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
