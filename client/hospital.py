@@ -235,7 +235,8 @@ class Hospital:
     ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         config = self.config.datasets[dataset]
         if schema.patient is not None:
-            names, cells = (schema.patient,), table
+            names: tuple[str, ...] = (schema.patient,)
+            cells = table
         else:
             # All cells, whatever the job's schema reads: then no job moves a record across.
             source = self._source(dataset)

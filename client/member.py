@@ -61,6 +61,7 @@ class Member:
     def __init__(self, hospital: Hospital, sessions: Sessions) -> None:
         self._hospital = hospital
         self._sessions = sessions
+        self._admitted: dict[str, Admitted] = {}
 
     def answer(self, packet: Packet) -> Packet:
         """Carry out what the coordinator asks, or refuse with a code."""
@@ -126,6 +127,12 @@ class Member:
             raise RefusalError(Code.REPLAYED, "this job has begun or ended here before")
 
     def _admit(self, job: Job) -> Admitted:
+        """The decision on a job; hospital and policy do not change while this process lives."""
+        if job.digest not in self._admitted:
+            self._admitted = {job.digest: self._decide(job)}
+        return self._admitted[job.digest]
+
+    def _decide(self, job: Job) -> Admitted:
         hospital = self._hospital
         try:
             columns = hospital.columns(job.dataset)
@@ -302,4 +309,4 @@ class Member:
         self._hospital.journal.append(
             "refused", {"job": place.job, "code": str(code), "reason": str(error)}
         )
-        return self._reply(Refused(name=self._hospital.name, code=code), place)
+        return self._reply(Refused(name=self._hospital.name, reason=str(code)), place)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from protocol.canonical import to_canonical
@@ -251,7 +252,7 @@ class Job:
         """
         return decode(cls, data, "job")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, hexadecimal: the job's identity."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

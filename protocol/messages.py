@@ -181,13 +181,23 @@ class Stopped:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Hospital to coordinator: no, with a reason from the fixed list and nothing else."""
+    """Hospital to coordinator: no, with a reason from the fixed list and nothing else.
+
+    Args:
+        name: The hospital's name in the roster.
+        reason: A value of `protocol.errors.Code`.
+    """
 
     KIND: ClassVar[str] = "refused"
     BLOBS: ClassVar[tuple[str, ...]] = ()
 
     name: str
-    code: Code
+    reason: str
+
+    @property
+    def code(self) -> Code:
+        """The reason; one that this release does not know counts as a failure."""
+        return Code(self.reason) if self.reason in set(Code) else Code.FAILED
 
 
 @dataclass(frozen=True, kw_only=True)

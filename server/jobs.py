@@ -34,6 +34,7 @@ from strategies.one_shot import OneShot
 
 MIN_ENCRYPTED_SITES = 3
 SIX_SIGMA = 6.0
+CLEAR_RATE = 0.5
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -45,7 +46,8 @@ class TrainingRequest:
         rounds: Rounds; left out, the task's recipe.
         spare_attempts: Attempts that may fail; they cost noise, 9.5 % for 2 beside 10 rounds.
         local_steps: Gradient steps between two releases; 1 in mode `distributed`.
-        learning_rate: Step length; left out, the recipe's path length over all steps.
+        learning_rate: Step length; left out, the recipe's path length over all steps, and
+            `CLEAR_RATE` in mode `none`, where no clipping bounds a step.
         l2: Weight decay.
         proximal: FedProx' mu.
         seed: Public seed of the initial weights.
@@ -258,6 +260,22 @@ def _training(request: JobRequest, task: Task) -> Training:
             found=str(asked.local_steps),
         )
     rounds = asked.rounds or _default_rounds(request, task)
+    rate = asked.learning_rate or _default_rate(request, task, rounds) / asked.local_steps
+    return Training(
+        rounds=rounds,
+        spare_attempts=asked.spare_attempts,
+        local_steps=asked.local_steps,
+        learning_rate=rate,
+        l2=asked.l2,
+        proximal=asked.proximal,
+        seed=asked.seed,
+    )
+
+
+def _default_rate(request: JobRequest, task: Task, rounds: int) -> float:
+    """Path of one round: the recipe's, or plain steps where nothing is clipped."""
+    if request.privacy.mode == "none":
+        return CLEAR_RATE * request.training.local_steps
     recipe = default_recipe(
         epsilon_target=request.privacy.epsilon,
         delta=request.privacy.delta,
@@ -266,15 +284,7 @@ def _training(request: JobRequest, task: Task) -> Training:
         size=sum(site.train_size for site in request.sites),
         length=task.layout().size,
     )
-    return Training(
-        rounds=rounds,
-        spare_attempts=asked.spare_attempts,
-        local_steps=asked.local_steps,
-        learning_rate=asked.learning_rate or recipe.learning_rate / asked.local_steps,
-        l2=asked.l2,
-        proximal=asked.proximal,
-        seed=asked.seed,
-    )
+    return recipe.learning_rate
 
 
 def _default_rounds(request: JobRequest, task: Task) -> int:

@@ -18,8 +18,8 @@ import yaml
 
 from client.hospital import Hospital, Split
 from learning.task import Task
+from privacy.keys import Identity
 from protocol.card import Card
-from protocol.exchange import ExchangeKey
 from protocol.roster import Roster
 from protocol.signing import SigningKey
 from protocol.trust import Trust
@@ -177,11 +177,8 @@ def _make_hospital(
     test_fraction: float,
     policy: Mapping[str, object],
 ) -> Card:
-    keys = folder / "keys"
-    keys.mkdir(parents=True, mode=0o700)
-    signing, exchange = SigningKey.generate(), ExchangeKey.generate()
-    signing.save(keys / "signing.key")
-    exchange.save(keys / "exchange.key")
+    folder.mkdir(parents=True, mode=0o700)
+    identity = Identity.create(folder / "keys", name)
     _write_csv(folder / "data.csv", columns)
     config = {
         "name": name,
@@ -201,7 +198,7 @@ def _make_hospital(
         "policy": dict(policy),
     }
     (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return Card.make(name=name, signing=signing, exchange=exchange)
+    return identity.card()
 
 
 def _write_csv(path: Path, columns: Columns) -> None:

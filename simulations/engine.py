@@ -6,7 +6,6 @@ between processes, so its session travels in Flower's `Context.state`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ RAY_POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Way:
+class Way:
     """What a virtual hospital is opened from, in whatever process it runs."""
 
     folder: Path
@@ -43,7 +42,8 @@ class _Way:
     split_seed: int
 
     @classmethod
-    def to(cls, consortium: Consortium) -> _Way:
+    def to(cls, consortium: Consortium) -> Way:
+        """The way to a consortium's hospitals."""
         return cls(
             folder=consortium.folder,
             names=consortium.names,
@@ -51,9 +51,13 @@ class _Way:
             split_seed=consortium.split_seed,
         )
 
-    def open(self, context: Context) -> tuple[str, Hospital]:
-        name = self.names[int(context.node_config["partition-id"])]
-        return name, open_hospital(
+    def name(self, context: Context) -> str:
+        """The hospital that Flower's context belongs to."""
+        return self.names[int(context.node_config["partition-id"])]
+
+    def open(self, name: str) -> Hospital:
+        """Open a hospital."""
+        return open_hospital(
             self.folder, name, noise_seed=self.noise_seed, split_seed=self.split_seed
         )
 
@@ -78,7 +82,18 @@ def run_job(
     Raises:
         FedwardError: The engine ended without an outcome.
     """
-    launch = Launch(
+    launch = sign(consortium, job, watch=watch)
+    if child is None and job.encryption.scheme == "bfv":
+        with SumProcess() as own:
+            return _run(launch, consortium, engine, own)
+    return _run(launch, consortium, engine, child)
+
+
+def sign(
+    consortium: Consortium, job: Job, *, watch: Callable[[Event], None] = lambda _: None
+) -> Launch:
+    """The job as the consortium's coordinator launches it."""
+    return Launch(
         job=job,
         signature=consortium.coordinator.sign("job", job.to_bytes()),
         key=consortium.coordinator,
@@ -86,10 +101,6 @@ def run_job(
         heads={},
         watch=watch,
     )
-    if child is None and job.encryption.scheme == "bfv":
-        with SumProcess() as own:
-            return _run(launch, consortium, engine, own)
-    return _run(launch, consortium, engine, child)
 
 
 def _run(
@@ -98,7 +109,7 @@ def _run(
     outcomes: list[Outcome] = []
     poll_s = 0.0 if engine == "inline" else RAY_POLL_S
     server = make_server_app(launch, poll_s=poll_s, child=child, report=outcomes.append)
-    way = _Way.to(consortium)
+    way = Way.to(consortium)
     if engine == "inline":
         with inline_app(way) as app:
             run_inline(server, InlineGrid(app, len(way.names)))
@@ -112,15 +123,15 @@ def _run(
 
 
 @contextmanager
-def inline_app(way: _Way) -> Iterator[ClientApp]:
+def inline_app(way: Way) -> Iterator[ClientApp]:
     """A ClientApp whose hospitals stay open, with their sessions, between two messages."""
     members: dict[str, Member] = {}
     hospitals: list[Hospital] = []
 
     def member(context: Context) -> Member:
-        name = way.names[int(context.node_config["partition-id"])]
+        name = way.name(context)
         if name not in members:
-            _, hospital = way.open(context)
+            hospital = way.open(name)
             hospitals.append(hospital)
             members[name] = Member(hospital, MemorySessions())
         return members[name]
@@ -132,13 +143,12 @@ def inline_app(way: _Way) -> Iterator[ClientApp]:
             hospital.close()
 
 
-def _member(way: _Way, context: Context) -> Member:
+def _member(way: Way, context: Context) -> Member:
     """A hospital opened for one message, in a worker process of Ray."""
     import torch  # noqa: PLC0415 - in the worker only
 
     torch.set_num_threads(1)
-    _, hospital = way.open(context)
-    return Member(hospital, sessions_of(context))
+    return Member(way.open(way.name(context)), sessions_of(context))
 
 
 def sessions_of(context: Context) -> Sessions:
@@ -171,10 +181,3 @@ class _Packed(MutableMapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._record)
-
-
-def quiet() -> None:
-    """Tell Flower and Ray to call nobody and to say little."""
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,0 +1,126 @@
+"""`fedward simulate`: the whole system on one machine, and a comparison at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from protocol.errors import InputError
+from simulations.config import Arm, Engine, SimulationConfig, read_config
+
+BUILT_IN = ("demo", "breast_cancer")
+_SOURCE = Path(__file__).parent.parent / "configs" / "simulations"
+_INSTALLED = Path(__file__).parent / "configs"
+
+
+def simulate(
+    config: Annotated[
+        str, typer.Argument(help=f"A YAML file, or a built-in one: {', '.join(BUILT_IN)}.")
+    ],
+    *,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="inline (this process) or ray (Flower's engine).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of table, picture and page.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train one model over virtual hospitals, each arm on the same patients, and compare.
+
+    Every hospital has real keys, a real ledger and real ciphertext in a folder of its own. Use
+    public or synthetic data: one machine holds it all.
+    """
+    chosen = _chosen(config, seeds=seeds, engine=engine)
+    from simulations.report import save, table  # noqa: PLC0415 - matplotlib is slow to import
+    from simulations.sweep import run  # noqa: PLC0415 - and so is torch
+
+    console = Console(stderr=True, quiet=as_json or quiet)
+    with _Bar(console) as bar:
+        result = run(chosen, watch=bar.show)
+    folder = out or chosen.output or Path("results") / chosen.name
+    saved = save(result, folder)
+    if as_json:
+        typer.echo(json.dumps(result.to_json()))
+        return
+    Console().print(table(result))
+    console.print("Saved " + ", ".join(str(path) for path in saved))
+
+
+def find_config(name: str) -> Path:
+    """The file that a command line names: a path, or a configuration that comes with Fedward.
+
+    Raises:
+        InputError: There is neither.
+    """
+    path = Path(name)
+    if path.suffix or path.exists():
+        return path
+    for folder in (_SOURCE, _INSTALLED):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise InputError(
+        f"no simulation {name!r}", expected=f"a YAML file or one of {', '.join(BUILT_IN)}"
+    )
+
+
+def _chosen(name: str, *, seeds: int | None, engine: str | None) -> SimulationConfig:
+    config = read_config(find_config(name))
+    if seeds is not None:
+        config = replace(config, seeds=seeds)
+    if engine is not None:
+        engines: dict[str, Engine] = {"inline": "inline", "ray": "ray"}
+        if engine not in engines:
+            raise InputError("engine", expected="inline or ray", found=engine)
+        config = replace(config, engine=engines[engine])
+    return config
+
+
+class _Bar:
+    """One line of progress on a terminal: which arm, which round, how long."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} runs"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, progress: object) -> None:
+        """Show where the sweep is."""
+        from simulations.sweep import Progress as Step  # noqa: PLC0415 - imported by then
+
+        if not isinstance(progress, Step):
+            return
+        event = progress.event
+        detail = "" if event is None else f", {event.detail}"
+        self._progress.update(
+            self._task,
+            description=f"{_title(progress.arm)}, seed {progress.seed}{detail}",
+            completed=progress.done,
+            total=progress.total,
+        )
+
+
+def _title(arm: Arm) -> str:
+    return arm.arm if arm.epsilon is None else f"{arm.arm} at epsilon {arm.epsilon:g}"

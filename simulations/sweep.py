@@ -1,0 +1,229 @@
+"""Every arm over every seed, on the same patients, hospitals and splits."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from client.hospital import Split
+from learning.artefact import load
+from learning.task import FloatVector, Task, load_task
+from privacy.he.sum import SumProcess
+from protocol.errors import FedwardError
+from server.course import Event, Outcome
+from server.jobs import resolve
+from simulations.baselines import local_only, pooled, pooled_auroc
+from simulations.config import FEDERATED, Arm, SimulationConfig, job_request
+from simulations.consortium import Consortium, declared, found, hospital_names
+from simulations.data import Data, load_data
+from simulations.engine import run_job
+from simulations.partition import deal
+from simulations.results import HospitalSummary, Result, Row
+
+SEEDED_NOTE = "noise was seeded: these runs protect nobody"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a sweep is, for who watches.
+
+    Args:
+        arm: The arm that runs.
+        seed: Its seed.
+        done: Runs that are over.
+        total: Runs in all.
+        event: What happened in the run, None when it begins or ends.
+    """
+
+    arm: Arm
+    seed: int
+    done: int
+    total: int
+    event: Event | None = None
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass
+class _Tally:
+    """What the seeds of one arm gave."""
+
+    arm: Arm
+    epsilon_worst: float | None = None
+    aurocs: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    bytes_up: list[int] = field(default_factory=list)
+
+    def row(self) -> Row:
+        return Row(
+            arm=self.arm.arm,
+            epsilon=self.arm.epsilon,
+            epsilon_worst=self.epsilon_worst,
+            aurocs=tuple(self.aurocs),
+            seconds_per_round=float(np.median(self.seconds)) if self.seconds else None,
+            bytes_up_per_round=int(np.median(self.bytes_up)) if self.bytes_up else None,
+        )
+
+
+def run(config: SimulationConfig, *, watch: Watch = lambda _: None) -> Result:
+    """Run a whole simulation; this is what `fedward simulate` and notebooks call.
+
+    Args:
+        config: What to compare, see `simulations.config`.
+        watch: Called with progress.
+
+    Returns:
+        One row for each arm. AUROC is that of the finished model on the union of all hospitals'
+        held-out patients, without noise, which only a simulation can compute.
+
+    Raises:
+        InputError: Something in the configuration does not fit.
+        FedwardError: A federated job failed.
+    """
+    data = load_data(config.data)
+    task = load_task(config.task, config.schema)
+    tallies = [_Tally(arm) for arm in config.arms]
+    summaries: tuple[HospitalSummary, ...] = ()
+    digest = ""
+    total = len(config.seed_list) * len(tallies)
+    with SumProcess() as child:
+        for index, seed in enumerate(config.seed_list):
+            bench = _Bench(config, data, task, seed, child)
+            for place, tally in enumerate(tallies):
+                done = index * len(tallies) + place
+                progress = Progress(arm=tally.arm, seed=seed, done=done, total=total)
+                watch(progress)
+                digest = bench.run(tally, watch, progress) or digest
+            summaries = summaries or bench.summaries()
+    return Result(
+        name=config.name,
+        rows=tuple(tally.row() for tally in tallies),
+        delta=config.delta,
+        seeds=config.seed_list,
+        model_sha256=digest,
+        hospitals=summaries,
+        notes=(SEEDED_NOTE,) if config.seeded_noise else (),
+    )
+
+
+class _Bench:
+    """One seed: the hospitals' shares, and the arms on them."""
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        data: Data,
+        task: Task,
+        seed: int,
+        child: SumProcess,
+    ) -> None:
+        self._config = config
+        self._task = task
+        self._seed = seed
+        self._child = child
+        self._shares = _deal(config, data, seed)
+        with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
+            self.splits: Mapping[str, Split] = self._found(Path(folder)).splits(task)
+
+    def summaries(self) -> tuple[HospitalSummary, ...]:
+        """What the simulation may say of its hospitals, since their data are public."""
+        return tuple(
+            HospitalSummary(
+                name=name,
+                train_size=split.train.num_patients,
+                test_size=split.test.num_patients,
+                positives=float(np.mean(split.train.y_N == 1)) if len(split.train) else 0.0,
+            )
+            for name, split in self.splits.items()
+        )
+
+    def run(self, tally: _Tally, watch: Watch, progress: Progress) -> str:
+        """Run an arm; returns the digest of its model where there is one model."""
+        arm = tally.arm
+        if arm.arm not in FEDERATED:
+            for weights in self._baseline(arm):
+                tally.aurocs.append(pooled_auroc(self._task, weights, self.splits))
+            return ""
+        with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
+            return self._federated(Path(folder), tally, watch, progress)
+
+    def _baseline(self, arm: Arm) -> Sequence[FloatVector]:
+        if arm.arm == "pooled":
+            return [pooled(self._task, self.splits)]
+        return list(local_only(self._task, self.splits).values())
+
+    def _federated(self, folder: Path, tally: _Tally, watch: Watch, progress: Progress) -> str:
+        consortium = self._found(folder)
+        request = job_request(self._config, tally.arm, declared(self.splits))
+        job = resolve(request, consortium.origin())
+
+        def observe(event: Event) -> None:
+            if event.kind == "round":
+                tally.seconds.append(event.seconds)
+                tally.bytes_up.append(event.bytes_up)
+            watch(
+                Progress(
+                    arm=progress.arm,
+                    seed=progress.seed,
+                    done=progress.done,
+                    total=progress.total,
+                    event=event,
+                )
+            )
+
+        outcome = run_job(
+            consortium, job, engine=self._config.engine, watch=observe, child=self._child
+        )
+        _require_completed(tally.arm, outcome)
+        if tally.arm.epsilon is not None:
+            tally.epsilon_worst = job.privacy.epsilon_worst
+        model = load(folder / consortium.names[0] / "models" / job.name / "1")
+        tally.aurocs.append(pooled_auroc(self._task, model.weights_P, self.splits))
+        return model.card.digests.weights
+
+    def _found(self, folder: Path) -> Consortium:
+        config = self._config
+        chosen = [arm.strategy.name for arm in config.arms if arm.strategy is not None]
+        return found(
+            folder,
+            self._shares,
+            dataset=config.name,
+            test_fraction=config.test_fraction,
+            modes=("distributed", "local", "none"),
+            strategies=("fedsgd", "fedavg", "fedprox", *chosen),
+            tasks=(config.task.name,),
+            noise_seed=self._seed if config.seeded_noise else None,
+            split_seed=self._seed,
+        )
+
+
+def _deal(
+    config: SimulationConfig, data: Data, seed: int
+) -> dict[str, dict[str, list[str]]]:
+    """Each virtual hospital's records."""
+    label = str(config.schema["label"]["name"])
+    parts = deal(
+        config.partition,
+        data.table[label],
+        config.hospitals,
+        np.random.default_rng(seed),
+        data.table,
+    )
+    names = hospital_names(len(parts))
+    return {
+        name: {column: [values[i] for i in part] for column, values in data.table.items()}
+        for name, part in zip(names, parts, strict=True)
+    }
+
+
+def _require_completed(arm: Arm, outcome: Outcome) -> None:
+    if outcome.status != "completed":
+        refusals = ", ".join(f"{site}: {code}" for site, code in outcome.refusals.items())
+        raise FedwardError(
+            f"arm {arm.arm!r} ended without a model", found=f"{outcome.reason} ({refusals})"
+        )
