@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from learning.diagnosis import Diagnosis
 from learning.networks import set_weights
 from learning.schema import Column, Label, Schema
+from learning.task import load_task
 from learning.trainer import train
+from protocol.config import parse
 from protocol.errors import InputError
+from protocol.jobs import Named
 from protocol.tensors import weights_digest
 
 COLUMNS = (
@@ -158,3 +165,30 @@ def test_class_weights_are_scikit_learns_sample_weights() -> None:
     oracle = LogisticRegression(C=1 / (0.01 * 569), fit_intercept=False, tol=1e-10, max_iter=5000)
     oracle.fit(design, records.y_N, sample_weight=np.where(records.y_N == 1, 1.0, 0.25))
     np.testing.assert_allclose(weights_P, oracle.coef_[0], atol=1e-4)
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tasks" / "diagnosis.md"
+
+
+def test_the_documents_examples_run() -> None:
+    results = doctest.testfile(str(DOCUMENT), module_relative=False)
+    assert results.attempted > 5
+    assert results.failed == 0
+
+
+def test_the_documents_job_is_one() -> None:
+    block = re.search(r"```yaml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert block is not None
+    job = yaml.safe_load(block[1])
+    task = load_task(parse(Named, job["task"], "task"), job["schema"])
+    assert isinstance(task, Diagnosis)
+    assert task.widths == (7, 64, 32, 16, 1)
+    assert task.class_factors.tolist() == [0.25, 1]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_the_documents_bound_is_the_tasks(classes: int) -> None:
+    names = tuple(str(index) for index in range(classes))
+    schema = Schema(columns=COLUMNS, label=Label(name="ill", classes=names))
+    square = 5 if classes == 2 else 5 * classes + 9
+    assert make(schema).evaluation.norm == pytest.approx(square**0.5, rel=1e-15)

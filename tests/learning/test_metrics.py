@@ -76,12 +76,13 @@ def test_the_exact_area_needs_both_classes() -> None:
         auroc(np.array([]), np.array([], dtype=np.int64))
 
 
-@pytest.mark.parametrize(("size", "noise_std"), [(254, 0.0), (254, 4.0), (2000, 20.0)])
+@pytest.mark.parametrize(("size", "sigma"), [(254, 0.0), (600, 4.2), (2000, 8.4)])
 @pytest.mark.parametrize("evaluation", [TWO, THREE], ids=["two", "three"])
 def test_intervals_contain_the_truth_as_often_as_they_say(
-    evaluation: ClassEvaluation, size: int, noise_std: float
+    evaluation: ClassEvaluation, size: int, sigma: float
 ) -> None:
-    """Noise of 4 is what epsilon = 1 costs among five hospitals, on 254 patients."""
+    """Noise of 4.2 norms is what epsilon = 1 costs five hospitals that trust four of them."""
+    noise_std = sigma * evaluation.norm
     classes = len(evaluation.classes)
     probs_NC, y_N = predicted(300_000, classes, seed=1)
     truth = evaluation.metrics(evaluation.counts(probs_NC, y_N, np.arange(len(y_N))))
@@ -100,7 +101,7 @@ def test_intervals_contain_the_truth_as_often_as_they_say(
 
 
 def test_noise_is_paid_for_once_by_hierarchical_counts() -> None:
-    """Accuracy's error at noise 4 on 254 patients; 32 flat bins at equal privacy have 0.05."""
+    """Accuracy's error at noise 4 on 254 patients, against 32 flat bins at equal privacy."""
     probs_NC, y_N = predicted(254, 2, seed=4)
     counts_E = TWO.counts(probs_NC, y_N, np.arange(254))
     right = TWO.metrics(counts_E)["accuracy"].value
