@@ -59,8 +59,8 @@ class Column:
         may_be_missing: Whether an indicator feature says that the value was missing.
 
     >>> age = Column(name="age", kind="number", unit="years", low=0, high=120, centre=60)
-    >>> age.middle, age.width, age.num_features
-    (60.0, 30.0, 1)
+    >>> age.middle, age.width, age.feature_names
+    (60.0, 30.0, ('age',))
     """
 
     name: str
@@ -153,11 +153,6 @@ class Column:
             else (self.name,)
         )
         return (*values, f"{self.name} missing") if self.may_be_missing else values
-
-    @property
-    def num_features(self) -> int:
-        """How many features the column becomes."""
-        return len(self.feature_names)
 
 
 @dataclass(frozen=True, kw_only=True)
