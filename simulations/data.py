@@ -1,0 +1,83 @@
+"""Public tables that simulations deal out: built-in ones and CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.data.tabular import CsvSource
+from protocol.errors import InputError
+from simulations.config import DataConfig
+
+
+@dataclass(frozen=True)
+class Data:
+    """A table as it would stand in a file.
+
+    Args:
+        table: Cells by column, all columns equally long; an empty cell is a missing value.
+
+    >>> len(Data({"age": ["60", "71"], "sepsis": ["no", "yes"]}))
+    2
+    """
+
+    table: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.table.values())))
+
+
+def load_data(config: DataConfig) -> Data:
+    """The table that a simulation asks for.
+
+    Args:
+        config: A built-in name, or the path of a CSV file with a header.
+
+    Raises:
+        InputError: There is no such table, it holds no records, or a package is missing.
+    """
+    if config.path is not None:
+        return _from_csv(config.path)
+    name = config.name or ""
+    if name not in BUILT_IN:
+        raise InputError(
+            f"no built-in data {name!r}",
+            expected=f"one of {', '.join(sorted(BUILT_IN))}",
+            remedy="or write 'path:' with a CSV file",
+        )
+    return BUILT_IN[name]()
+
+
+def breast_cancer() -> Data:
+    """Breast Cancer Wisconsin (Diagnostic): 569 tumours, 30 measurements of their nuclei.
+
+    Source: Wolberg, Mangasarian, Street, Street 1995, UCI Machine Learning Repository,
+    doi:10.24432/C5DW2B, as scikit-learn carries it.
+    """
+    try:
+        from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InputError(
+            "data 'breast_cancer' come with scikit-learn, which is not installed",
+            remedy="pip install 'fedward[simulation]'",
+        ) from error
+    found = load_breast_cancer()
+    table = {
+        str(name).replace(" ", "_"): [repr(value) for value in column]
+        for name, column in zip(found.feature_names, found.data.T.tolist(), strict=True)
+    }
+    classes = [str(name) for name in found.target_names]
+    return Data({**table, "diagnosis": [classes[code] for code in found.target.tolist()]})
+
+
+BUILT_IN: dict[str, Callable[[], Data]] = {"breast_cancer": breast_cancer}
+
+
+def _from_csv(path: Path) -> Data:
+    source = CsvSource(path, {})
+    table = source.read(source.columns())
+    data = Data({name: [cell or "" for cell in cells] for name, cells in table.items()})
+    if not len(data):
+        raise InputError(f"{path}: no records", expected="at least one row under the header")
+    return data

@@ -1,0 +1,118 @@
+"""What a simulation found: one row for each arm, and enough to say how it was found."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One arm over all seeds.
+
+    Args:
+        arm: Its name, see `simulations.config.Arm`.
+        epsilon: Under the stated trust; None without a guarantee.
+        epsilon_worst: If every other hospital colludes with the coordinator; None without.
+        aurocs: Area under the ROC curve of every model that the arm gave, on all hospitals'
+            held-out patients: one per seed, or one per seed and hospital in arm `local_only`.
+        seconds_per_round: Median; None where there are no rounds.
+        bytes_up_per_round: Median bytes from all hospitals to the coordinator; None likewise.
+
+    >>> row = Row(arm="pooled", aurocs=(0.98, 1.0))
+    >>> round(row.auroc_mean, 3), round(row.auroc_sd, 4)
+    (0.99, 0.0141)
+    """
+
+    arm: str
+    aurocs: tuple[float, ...]
+    epsilon: float | None = None
+    epsilon_worst: float | None = None
+    seconds_per_round: float | None = None
+    bytes_up_per_round: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.aurocs:
+            raise InputError(f"arm {self.arm!r} gave no model")
+
+    @property
+    def auroc_mean(self) -> float:
+        """Mean over models."""
+        return statistics.fmean(self.aurocs)
+
+    @property
+    def auroc_sd(self) -> float:
+        """Sample standard deviation over models; 0 for a single one."""
+        return statistics.stdev(self.aurocs) if len(self.aurocs) > 1 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON's types; an infinite epsilon is null, as no guarantee is."""
+        return {
+            "arm": self.arm,
+            "epsilon": _finite(self.epsilon),
+            "epsilon_worst": _finite(self.epsilon_worst),
+            "auroc_mean": self.auroc_mean,
+            "auroc_sd": self.auroc_sd,
+            "aurocs": list(self.aurocs),
+            "seconds_per_round": self.seconds_per_round,
+            "bytes_up_per_round": self.bytes_up_per_round,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class HospitalSummary:
+    """What may be said of a virtual hospital, since its data are public.
+
+    Args:
+        name: Its name.
+        train_size: Patients it trains on.
+        test_size: Patients it holds out.
+        positives: Share of positive labels among the records it trains on, 0 to 1.
+    """
+
+    name: str
+    train_size: int
+    test_size: int
+    positives: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A whole simulation.
+
+    Args:
+        name: The simulation's name.
+        rows: One for each arm, in the order of the configuration.
+        delta: Delta of the private arms.
+        seeds: What partitions and splits were drawn from.
+        model_sha256: Digest of the last federated model's weights; empty without one.
+        hospitals: The virtual hospitals at the first seed.
+        notes: What a reader must know, such as that noise was seeded.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    delta: float
+    seeds: tuple[int, ...]
+    model_sha256: str
+    hospitals: tuple[HospitalSummary, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON's types; every key is always there."""
+        return {
+            "name": self.name,
+            "rows": [row.to_json() for row in self.rows],
+            "delta": self.delta,
+            "seeds": list(self.seeds),
+            "model_sha256": self.model_sha256,
+            "notes": list(self.notes),
+        }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
