@@ -24,11 +24,16 @@ from scipy import fft, special
 
 FloatVector = npt.NDArray[np.float64]
 
-_ERROR = 2e-4
+_ERROR = 3e-4
 """Error of epsilon at which the lattice's step aims."""
 _OUTSIDE = math.log(1e9)
 """Log of the inverse probability, after tilting, of what falls outside the FFT's window."""
-_MAX_CELLS = 2**20
+_MIN_CELLS, _MAX_CELLS = 2**13, 2**20
+_MAX_SIGMA = 1e6
+_NEGLIGIBLE = 1e-12
+"""Part of delta at which the chance to be sampled at all is simply paid."""
+_MAX_STEP = 0.5
+"""Coarsest lattice that is worth its cost."""
 _MAX_LOSS = 600.0
 """Largest loss of one release that float64 can hold as a ratio."""
 
@@ -83,29 +88,33 @@ def epsilon(steps: Mapping[tuple[float, float], int], delta: float) -> float:
     """Pessimistic epsilon of mechanisms {(sigma, q): steps} under add/remove of one unit.
 
     Returns:
-        Epsilon >= 0; infinite where one release's loss is beyond what float64 can tell apart.
+        Epsilon >= 0; infinite where losses are beyond what float64 or the lattice can hold.
     """
-    if sum(q * count for (_, q), count in steps.items()) <= delta:
+    rare = {key: key[1] * count for key, count in steps.items()}
+    if sum(rare.values()) <= delta:
         # The unit is in no batch at all, but for a probability of delta.
         return 0.0
-    reach = math.sqrt(2 * math.log(1 / delta)) + 4
-    if any(_loss_at(1 + reach * sigma, sigma) > _MAX_LOSS for sigma, _ in steps):
+    delta -= sum(chance for chance in rare.values() if chance <= _NEGLIGIBLE * delta)
+    reach = math.sqrt(2 * math.log(sum(steps.values()) / delta)) + 4
+    if any((0.5 + reach * sigma) / sigma / sigma > _MAX_LOSS for sigma, _ in steps):
         return math.inf
     mechanisms = [
-        _Mechanism.of(sigma, q, count, reach) for (sigma, q), count in sorted(steps.items())
+        # Less noise only makes a loss larger.
+        _Mechanism.of(min(sigma, _MAX_SIGMA), q, count, reach)
+        for (sigma, q), count in sorted(steps.items())
+        if rare[sigma, q] > _NEGLIGIBLE * delta
     ]
-    windows = [_window(mechanisms, delta, removes=removes) for removes in (True, False)]
-    step = _lattice_step(mechanisms, windows)
-    cells = [_discretise(mechanism, step) for mechanism in mechanisms]
+    return max(_one_direction(mechanisms, delta, removes=removes) for removes in (True, False))
+
+
+def _one_direction(mechanisms: Sequence[_Mechanism], delta: float, *, removes: bool) -> float:
+    window = _window(mechanisms, delta, removes=removes)
+    step = _lattice_step(mechanisms, window)
+    if step > _MAX_STEP:
+        return math.inf
+    cells = [_discretise(mechanism, window, step) for mechanism in mechanisms]
     counts = [mechanism.steps for mechanism in mechanisms]
-    return max(
-        _epsilon_of([pair[side] for pair in cells], counts, window, step, delta)
-        for side, window in enumerate(windows)
-    )
-
-
-def _loss_at(x: float, sigma: float) -> float:
-    return (x - 0.5) / sigma / sigma
+    return _epsilon_of(cells, counts, window, step, delta)
 
 
 def _loss(x_X: FloatVector, sigma: float, q: float) -> FloatVector:
@@ -129,8 +138,8 @@ def _cumulants(
 
 
 def _spread(mechanisms: Sequence[_Mechanism], tilt: float, *, removes: bool) -> float:
-    """Standard deviation of the tilted composed loss."""
-    variance = 0.0
+    """Standard deviation of the tilted composed loss, as far as the lattice can resolve it."""
+    variance = (max(np.abs(mechanism.losses).max() for mechanism in mechanisms) / _MAX_CELLS) ** 2
     for mechanism in mechanisms:
         log_X = mechanism.log_masses + (tilt + 1 if removes else -tilt) * mechanism.losses
         weight_X = np.exp(log_X - log_X.max())
@@ -142,11 +151,14 @@ def _spread(mechanisms: Sequence[_Mechanism], tilt: float, *, removes: bool) -> 
 
 def _window(mechanisms: Sequence[_Mechanism], delta: float, *, removes: bool) -> _Window:
     """Tilt that gives the best Chernoff bound at delta, and the range of losses under it."""
-    tilts_T: FloatVector = 4.0 ** np.arange(-10.0, 25.0)
+    plain_spread = _spread(mechanisms, 0.0, removes=removes)
+    # A larger tilt than a normal loss would need gains nothing and outgrows the lattice.
+    largest = 2 * math.sqrt(-2 * math.log(delta)) / plain_spread
+    tilts_T: FloatVector = largest * 4.0 ** np.arange(-25.0, 1.0)
     for _ in range(2):
         cumulants_T = _cumulants(mechanisms, tilts_T, removes=removes)
         tilt = float(tilts_T[np.argmin((cumulants_T - math.log(delta)) / tilts_T)])
-        tilts_T = tilt * 4.0 ** np.linspace(-1, 1, 25)
+        tilts_T = np.minimum(largest, tilt * 4.0 ** np.linspace(-1, 1, 25))
     spread = _spread(mechanisms, tilt, removes=removes)
     excess_T = math.sqrt(2 * _OUTSIDE) / spread * 2.0 ** np.linspace(-5, 3, 25)
     centre = _cumulants(mechanisms, np.array([tilt]), removes=removes)
@@ -159,63 +171,68 @@ def _window(mechanisms: Sequence[_Mechanism], delta: float, *, removes: bool) ->
         excess=float(excess_T[np.argmin(tops_T)]),
         bottom=float(np.max(-(below_T + _OUTSIDE) / excess_T)),
         top=float(np.min(tops_T)),
-        spread=spread,
+        spread=min(spread, plain_spread),
     )
 
 
-def _lattice_step(mechanisms: Sequence[_Mechanism], windows: Sequence[_Window]) -> float:
+def _lattice_step(mechanisms: Sequence[_Mechanism], window: _Window) -> float:
     """Step h such that the spreading of mass within cells costs little epsilon.
 
     A cell adds at most h^2 / 6 to the variance of a loss and half of that to its mean; at some
     five standard deviations n such losses move epsilon by n h^2 (1 / 12 + 0.4 / spread).
     """
     releases = sum(mechanism.steps for mechanism in mechanisms)
-    spread = min(window.spread for window in windows)
-    step = math.sqrt(_ERROR / releases / (1 / 12 + 0.4 / spread))
-    widths = [window.top - window.bottom for window in windows]
-    widths += [float(mechanism.losses[-1] - mechanism.losses[0]) for mechanism in mechanisms]
-    return max(step, max(widths) / _MAX_CELLS, 1e-9)
+    step = math.sqrt(_ERROR / releases / (1 / 12 + 0.4 / window.spread))
+    width = window.top - window.bottom
+    step = min(step, window.spread / math.sqrt(releases) / 4, width / _MIN_CELLS)
+    highest = max(_range(mechanism, window)[1] for mechanism in mechanisms)
+    return max(step, (width + highest) / _MAX_CELLS)
 
 
-def _discretise(mechanism: _Mechanism, step: float) -> tuple[_Cells, _Cells]:
-    """One release on the lattice, for removing and for adding a unit."""
-    first = math.floor(mechanism.losses[0] / step)
-    if mechanism.q < 1:
-        first = math.floor(math.log1p(-mechanism.q) / step)
-    last = max(first + 1, math.ceil(mechanism.losses[-1] / step))
+def _range(mechanism: _Mechanism, window: _Window) -> tuple[float, float]:
+    """The losses of one release between which all but a vanishing part of delta lies."""
+    low, high = float(mechanism.losses[0]), float(mechanism.losses[-1])
+    return (low, high) if window.removes else (-high, -low)
+
+
+def _discretise(mechanism: _Mechanism, window: _Window, step: float) -> _Cells:
+    """One release on the lattice.
+
+    What lies outside moves to the next larger lattice point; above the highest that is infinity.
+    """
+    low, high = _range(mechanism, window)
+    last = math.ceil(high / step)
+    # A loss below the window's width cannot come back into the window.
+    first = min(last - 1, math.floor(max(low, window.bottom - window.top) / step))
     loss_L = step * np.arange(first, last + 1, dtype=np.float64)
-    x_L = _output(loss_L, mechanism.sigma, mechanism.q)
-    zero_C, low_zero, high_zero = _normal_cells(x_L / mechanism.sigma)
-    one_C, low_one, high_one = _normal_cells((x_L - 1) / mechanism.sigma)
+    sign = 1 if window.removes else -1
+    u_L = _output(sign * loss_L, mechanism.sigma, mechanism.q) / mechanism.sigma
+    zero_C = _normal_cells(u_L)
+    one_C = _normal_cells(u_L - 1 / mechanism.sigma)
     mixed_C = (1 - mechanism.q) * zero_C + mechanism.q * one_C
-    low_mixed = (1 - mechanism.q) * low_zero + mechanism.q * low_one
-    high_mixed = (1 - mechanism.q) * high_zero + mechanism.q * high_one
-    removed_L = _connect(mixed_C, zero_C, loss_L, step)
-    added_L = _connect(zero_C[::-1], mixed_C[::-1], -loss_L[::-1], step)
-    # What lies outside moves to the next larger lattice point: on one side that is infinity.
-    removed_L[0] += low_mixed
-    added_L[0] += high_zero
-    return (
-        _Cells(first=first, masses=removed_L, lost=high_mixed),
-        _Cells(first=-last, masses=added_L, lost=low_zero),
-    )
+    masses = (mixed_C, zero_C) if window.removes else (zero_C, mixed_C)
+    mass_L = _connect(masses[0][1:-1], masses[1][1:-1], loss_L, step)
+    mass_L[0] += masses[0][0]
+    return _Cells(first=first, masses=mass_L, lost=float(masses[0][-1]))
 
 
 def _output(loss_L: FloatVector, sigma: float, q: float) -> FloatVector:
     """The output x at which a release has a given loss; -inf below the smallest loss."""
     if q == 1:
         return sigma**2 * loss_L + 0.5
-    odds_L = np.maximum(0.0, (np.expm1(loss_L) + q) / q)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
+        odds_L = np.maximum(0.0, (np.expm1(loss_L) + q) / q)
         return np.asarray(sigma**2 * np.log(odds_L) + 0.5)
 
 
-def _normal_cells(u_L: FloatVector) -> tuple[FloatVector, float, float]:
-    """Standard normal mass between edges, below the first and above the last."""
-    tail_L = special.ndtr(-np.abs(u_L))
-    same_side = np.signbit(u_L[1:]) == np.signbit(u_L[:-1])
-    between_C = np.where(same_side, np.abs(tail_L[1:] - tail_L[:-1]), 1 - tail_L[1:] - tail_L[:-1])
-    return between_C, float(special.ndtr(u_L[0])), float(special.ndtr(-u_L[-1]))
+def _normal_cells(u_L: FloatVector) -> FloatVector:
+    """Standard normal mass before, between and after edges that rise or fall; L + 1 values."""
+    rising = u_L[-1] >= u_L[0]
+    edge_L = np.concatenate([[-np.inf], u_L, [np.inf]] if rising else [[np.inf], u_L, [-np.inf]])
+    tail_L = special.ndtr(-np.abs(edge_L))
+    same_side = np.signbit(edge_L[1:]) == np.signbit(edge_L[:-1])
+    apart = np.abs(tail_L[1:] - tail_L[:-1])
+    return np.asarray(np.where(same_side, apart, 1 - tail_L[1:] - tail_L[:-1]))
 
 
 def _connect(
@@ -244,14 +261,15 @@ def _epsilon_of(
         cumulant += count * log_total
         tail_cumulant += count * log_tail
         lost += count * cell.lost
-        spectrum_F *= _power(fft.rfft(_wrap(tilted_L, cell.first, size)), count)
+        _multiply_power(spectrum_F, fft.rfft(_wrap(tilted_L, cell.first, size)), count)
     # Losses above the window wrap round to its bottom, where they count for too little.
     top = step * (bottom + size)
     lost += math.exp(min(0.0, tail_cumulant - (window.tilt + window.excess) * top))
     loss_S = step * np.arange(bottom, bottom + size, dtype=np.float64)
     tilted_S = np.roll(fft.irfft(spectrum_F, size), -bottom)
-    with np.errstate(over="ignore"):
-        mass_S = np.maximum(0.0, tilted_S) * np.exp(cumulant - window.tilt * loss_S)
+    # Far below the window's centre the factor is huge and multiplies rounding errors only.
+    untilt_S = np.exp(np.minimum(_MAX_LOSS, cumulant - window.tilt * loss_S))
+    mass_S = np.maximum(0.0, tilted_S) * untilt_S
     return _solve(mass_S, loss_S, lost, step, delta)
 
 
@@ -269,14 +287,16 @@ def _wrap(mass_L: FloatVector, first: int, size: int) -> FloatVector:
     return np.asarray(np.bincount(place_L, weights=mass_L, minlength=size), dtype=np.float64)
 
 
-def _power(base_F: npt.NDArray[np.complex128], exponent: int) -> npt.NDArray[np.complex128]:
-    result_F = np.ones_like(base_F)
+def _multiply_power(
+    product_F: npt.NDArray[np.complex128], base_F: npt.NDArray[np.complex128], exponent: int
+) -> None:
+    """Multiply in place by a power, squaring the base in place too."""
     while exponent:
         if exponent & 1:
-            result_F *= base_F
-        base_F = base_F * base_F
+            product_F *= base_F
         exponent >>= 1
-    return result_F
+        if exponent:
+            base_F *= base_F
 
 
 def _solve(
