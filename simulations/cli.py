@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from protocol.errors import InputError
-from simulations.config import Arm, Engine, SimulationConfig, read_config
+from simulations.config import Arm, Engine, Simulation, read_simulation
 
 BUILT_IN = ("demo", "breast_cancer")
 _SOURCE = Path(__file__).parent.parent / "configs" / "simulations"
@@ -46,7 +46,7 @@ def simulate(
     console = Console(stderr=True, quiet=as_json or quiet)
     with _Bar(console) as bar:
         result = run(chosen, watch=bar.show)
-    folder = out or chosen.output or Path("results") / chosen.name
+    folder = out or chosen.config.output or Path("results") / chosen.config.name
     saved = save(result, folder)
     if as_json:
         typer.echo(json.dumps(result.to_json()))
@@ -72,8 +72,9 @@ def find_config(name: str) -> Path:
     )
 
 
-def _chosen(name: str, *, seeds: int | None, engine: str | None) -> SimulationConfig:
-    config = read_config(find_config(name))
+def _chosen(name: str, *, seeds: int | None, engine: str | None) -> Simulation:
+    simulation = read_simulation(find_config(name))
+    config = simulation.config
     if seeds is not None:
         config = replace(config, seeds=seeds)
     if engine is not None:
@@ -81,7 +82,7 @@ def _chosen(name: str, *, seeds: int | None, engine: str | None) -> SimulationCo
         if engine not in engines:
             raise InputError("engine", expected="inline or ray", found=engine)
         config = replace(config, engine=engines[engine])
-    return config
+    return Simulation(config, simulation.request)
 
 
 class _Bar:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from privacy.plan import PrivacyRequest
 from protocol.config import read
 from protocol.errors import InputError
-from protocol.jobs import Mode, Named, Site
-from server.jobs import EncryptionRequest, EvaluationRequest, JobRequest, TrainingRequest
+from protocol.jobs import Mode, Named, Publication, Site
+from server.jobs import EncryptionRequest, JobRequest, TrainingRequest, read_request
 from simulations.partition import Partition
 
 ArmName = Literal["local_only", "pooled", "clear", "distributed", "local", "encrypted"]
@@ -69,21 +68,14 @@ class SimulationConfig:
     """A whole consortium on one machine; see configs/simulations for commented examples.
 
     Args:
-        name: The simulation's and its models' name.
+        name: The simulation's name.
+        job: The job's YAML file, relative to this one. Task, schema, training, evaluation and
+            encryption are its; hospitals, mode and epsilon come from here.
         data: What is dealt out; it must be public or synthetic.
-        hospitals: How many virtual hospitals.
-        partition: How records are dealt out to them.
-        task: Task and options.
-        schema: Columns, see learning.schema.
+        partition: How records are dealt out to the hospitals.
         arms: What is compared, in this order.
-        intended_use: One line that models carry.
+        hospitals: How many virtual hospitals.
         test_fraction: Share of patients held out at each hospital.
-        delta: Delta of the private arms.
-        colluding_sites: Hospitals that the guarantee lets collude with the coordinator.
-        training: Optimisation; what is left out comes from the recipe.
-        evaluation: Counting on held-out patients through the protocol itself.
-        encryption: Digits of modes `local` and `none`.
-        min_sites: Fewest hospitals in a sum.
         seed: First seed: of partition, splits and, where asked for, noise.
         seeds: How many seeds.
         seeded_noise: Noise that can be repeated and protects nobody; for tests.
@@ -92,20 +84,12 @@ class SimulationConfig:
     """
 
     name: str
+    job: Path
     data: DataConfig
-    task: Named
-    schema: Mapping[str, Any]
-    arms: tuple[Arm, ...]
     partition: Partition
-    intended_use: str
+    arms: tuple[Arm, ...]
     hospitals: int = 5
     test_fraction: float = 0.2
-    delta: float = 1e-5
-    colluding_sites: int = 1
-    training: TrainingRequest = field(default_factory=TrainingRequest)
-    evaluation: EvaluationRequest = field(default_factory=EvaluationRequest)
-    encryption: EncryptionRequest = field(default_factory=EncryptionRequest)
-    min_sites: int = 3
     seed: int = 0
     seeds: int = 1
     seeded_noise: bool = False
@@ -126,44 +110,53 @@ class SimulationConfig:
         return tuple(range(self.seed, self.seed + self.seeds))
 
 
-def read_config(path: Path) -> SimulationConfig:
-    """The simulation of a YAML file."""
-    return read(SimulationConfig, path)
-
-
-def job_request(
-    config: SimulationConfig, arm: Arm, sizes: Mapping[str, tuple[int, int]]
-) -> JobRequest:
-    """What the virtual coordinator of an arm would have written.
+@dataclass(frozen=True)
+class Simulation:
+    """A configuration and the job that it names.
 
     Args:
-        config: The simulation.
-        arm: A federated arm.
-        sizes: Declared training and held-out patients by hospital.
+        config: What is compared.
+        request: The job, whose sites are replaced by the virtual hospitals.
     """
-    modes: dict[str, Mode] = {"distributed": "distributed", "local": "local"}
-    encryption = config.encryption
-    if arm.arm == "clear":
-        encryption = EncryptionRequest(scheme="none", masks=False)
-    return JobRequest(
-        sites=tuple(
-            Site(name=name, train_size=train, test_size=test)
-            for name, (train, test) in sizes.items()
-        ),
-        name=config.name,
-        dataset=config.name,
-        schema=config.schema,
-        task=config.task,
-        intended_use=config.intended_use,
-        privacy=PrivacyRequest(
-            mode=modes.get(arm.arm, "none"),
-            epsilon=arm.epsilon,
-            delta=config.delta,
-            colluding_sites=config.colluding_sites,
-        ),
-        min_sites=config.min_sites,
-        strategy=arm.strategy,
-        training=arm.training or config.training,
-        evaluation=config.evaluation,
-        encryption=encryption,
-    )
+
+    config: SimulationConfig
+    request: JobRequest
+
+    def job_request(self, arm: Arm, sizes: Mapping[str, tuple[int, int]]) -> JobRequest:
+        """What the virtual coordinator of a federated arm would have written.
+
+        Args:
+            arm: The arm.
+            sizes: Declared training and held-out patients by hospital.
+        """
+        modes: dict[str, Mode] = {"distributed": "distributed", "local": "local"}
+        request = self.request
+        clear = EncryptionRequest(scheme="none", masks=False)
+        return replace(
+            request,
+            dataset=self.config.name,
+            sites=tuple(
+                Site(name=name, train_size=train, test_size=test)
+                for name, (train, test) in sizes.items()
+            ),
+            privacy=replace(
+                request.privacy,
+                mode=modes.get(arm.arm, "none"),
+                epsilon=arm.epsilon,
+                evaluation_epsilon=request.privacy.evaluation_epsilon if arm.epsilon else None,
+            ),
+            strategy=arm.strategy,
+            training=arm.training or request.training,
+            encryption=clear if arm.arm == "clear" else request.encryption,
+            publication=Publication(metrics=True, model=False),
+        )
+
+
+def read_simulation(path: Path) -> Simulation:
+    """The simulation of a YAML file, and its job.
+
+    Raises:
+        InputError: A file cannot be read, or a key is wrong; names file, line and key.
+    """
+    config = read(SimulationConfig, path)
+    return Simulation(config, read_request(path.parent / config.job))

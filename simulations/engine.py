@@ -128,13 +128,14 @@ def inline_app(way: Way) -> Iterator[ClientApp]:
     members: dict[str, Member] = {}
     hospitals: list[Hospital] = []
 
-    def member(context: Context) -> Member:
+    @contextmanager
+    def member(context: Context) -> Iterator[Member]:
         name = way.name(context)
         if name not in members:
             hospital = way.open(name)
             hospitals.append(hospital)
             members[name] = Member(hospital, MemorySessions())
-        return members[name]
+        yield members[name]
 
     try:
         yield make_client_app(member)
@@ -143,12 +144,14 @@ def inline_app(way: Way) -> Iterator[ClientApp]:
             hospital.close()
 
 
-def _member(way: Way, context: Context) -> Member:
+@contextmanager
+def _member(way: Way, context: Context) -> Iterator[Member]:
     """A hospital opened for one message, in a worker process of Ray."""
     import torch  # noqa: PLC0415 - in the worker only
 
     torch.set_num_threads(1)
-    return Member(way.open(way.name(context)), sessions_of(context))
+    with way.open(way.name(context)) as hospital:
+        yield Member(hospital, sessions_of(context))
 
 
 def sessions_of(context: Context) -> Sessions:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flwr.clientapp import ClientApp
+from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import ServerApp
 
 from protocol.errors import InputError
@@ -20,7 +21,7 @@ _ENVIRONMENT = {
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
     "OMP_NUM_THREADS": "1",
 }
-_BACKEND = {
+_BACKEND: BackendConfig = {
     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     "init_args": {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"},
 }

@@ -13,11 +13,11 @@ from client.hospital import Split
 from learning.artefact import load
 from learning.task import FloatVector, Task, load_task
 from privacy.he.sum import SumProcess
-from protocol.errors import FedwardError
+from protocol.errors import FedwardError, InputError
 from server.course import Event, Outcome
 from server.jobs import resolve
 from simulations.baselines import local_only, pooled, pooled_auroc
-from simulations.config import FEDERATED, Arm, SimulationConfig, job_request
+from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig
 from simulations.consortium import Consortium, declared, found, hospital_names
 from simulations.data import Data, load_data
 from simulations.engine import run_job
@@ -70,11 +70,11 @@ class _Tally:
         )
 
 
-def run(config: SimulationConfig, *, watch: Watch = lambda _: None) -> Result:
+def run(simulation: Simulation, *, watch: Watch = lambda _: None) -> Result:
     """Run a whole simulation; this is what `fedward simulate` and notebooks call.
 
     Args:
-        config: What to compare, see `simulations.config`.
+        simulation: What to compare, see `simulations.config.read_simulation`.
         watch: Called with progress.
 
     Returns:
@@ -85,15 +85,16 @@ def run(config: SimulationConfig, *, watch: Watch = lambda _: None) -> Result:
         InputError: Something in the configuration does not fit.
         FedwardError: A federated job failed.
     """
+    config, request = simulation.config, simulation.request
     data = load_data(config.data)
-    task = load_task(config.task, config.schema)
+    task = load_task(request.task, request.schema)
     tallies = [_Tally(arm) for arm in config.arms]
     summaries: tuple[HospitalSummary, ...] = ()
     digest = ""
     total = len(config.seed_list) * len(tallies)
     with SumProcess() as child:
         for index, seed in enumerate(config.seed_list):
-            bench = _Bench(config, data, task, seed, child)
+            bench = _Bench(simulation, data, task, seed, child)
             for place, tally in enumerate(tallies):
                 done = index * len(tallies) + place
                 progress = Progress(arm=tally.arm, seed=seed, done=done, total=total)
@@ -103,7 +104,7 @@ def run(config: SimulationConfig, *, watch: Watch = lambda _: None) -> Result:
     return Result(
         name=config.name,
         rows=tuple(tally.row() for tally in tallies),
-        delta=config.delta,
+        delta=request.privacy.delta,
         seeds=config.seed_list,
         model_sha256=digest,
         hospitals=summaries,
@@ -116,17 +117,18 @@ class _Bench:
 
     def __init__(
         self,
-        config: SimulationConfig,
+        simulation: Simulation,
         data: Data,
         task: Task,
         seed: int,
         child: SumProcess,
     ) -> None:
-        self._config = config
+        self._simulation = simulation
+        self._config = simulation.config
         self._task = task
         self._seed = seed
         self._child = child
-        self._shares = _deal(config, data, seed)
+        self._shares = _deal(self._config, data, task, seed)
         with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
             self.splits: Mapping[str, Split] = self._found(Path(folder)).splits(task)
 
@@ -159,7 +161,7 @@ class _Bench:
 
     def _federated(self, folder: Path, tally: _Tally, watch: Watch, progress: Progress) -> str:
         consortium = self._found(folder)
-        request = job_request(self._config, tally.arm, declared(self.splits))
+        request = self._simulation.job_request(tally.arm, declared(self.splits))
         job = resolve(request, consortium.origin())
 
         def observe(event: Event) -> None:
@@ -196,23 +198,27 @@ class _Bench:
             test_fraction=config.test_fraction,
             modes=("distributed", "local", "none"),
             strategies=("fedsgd", "fedavg", "fedprox", *chosen),
-            tasks=(config.task.name,),
+            tasks=(self._simulation.request.task.name,),
             noise_seed=self._seed if config.seeded_noise else None,
             split_seed=self._seed,
         )
 
 
 def _deal(
-    config: SimulationConfig, data: Data, seed: int
+    config: SimulationConfig, data: Data, task: Task, seed: int
 ) -> dict[str, dict[str, list[str]]]:
     """Each virtual hospital's records."""
-    label = str(config.schema["label"]["name"])
+    schema, table = task.schema, data.table
+    for column in schema.column_names:
+        if column not in table:
+            raise InputError(f"the data have no column {column!r}", expected=", ".join(table))
     parts = deal(
         config.partition,
-        data.table[label],
+        table[schema.label.name],
         config.hospitals,
         np.random.default_rng(seed),
-        data.table,
+        table,
+        patients=None if schema.patient is None else table[schema.patient],
     )
     names = hospital_names(len(parts))
     return {

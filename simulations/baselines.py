@@ -1,0 +1,114 @@
+"""What federated models are measured against: all data in one place, and each hospital alone.
+
+Neither is private or encrypted, and both are trained to the optimum rather than for some rounds,
+so that they bound what any number of rounds could reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from client.hospital import Split
+from learning.metrics import auroc
+from learning.networks import set_weights
+from learning.task import FloatVector, Records, Task
+from learning.trainer import CHUNK, PlainGradient
+from protocol.tensors import Layout
+
+# Half of it times the squared norm of all weights but biases is added to the SUM of the losses: a
+# normal prior of variance 1 on each, and the usual "C = 1" of logistic regression.
+RIDGE = 1.0
+MOST_STEPS = 500
+MOST_EVALUATIONS = 4 * MOST_STEPS
+
+
+def local_only(task: Task, splits: Mapping[str, Split]) -> dict[str, FloatVector]:
+    """Each hospital's own optimum, P weights by hospital."""
+    return {name: _optimum(task, split.train) for name, split in splits.items()}
+
+
+def pooled(task: Task, splits: Mapping[str, Split]) -> FloatVector:
+    """The optimum of all hospitals' training records together, P weights."""
+    return _optimum(task, _union([split.train for split in splits.values()]))
+
+
+def pooled_auroc(task: Task, weights_P: FloatVector, splits: Mapping[str, Split]) -> float:
+    """Area under the ROC curve on all hospitals' held-out records.
+
+    Of more than two classes it is the unweighted mean of each class against the others.
+
+    Raises:
+        InputError: The held-out records lack a class.
+    """
+    test = _union([split.test for split in splits.values()])
+    prob_NC = task.predict(weights_P, test.x_NF)
+    classes = range(prob_NC.shape[1]) if prob_NC.shape[1] > 2 else (1,)
+    areas = [auroc(prob_NC[:, one], test.y_N == one) for one in classes]
+    return float(np.mean(areas))
+
+
+def _union(parts: Sequence[Records]) -> Records:
+    """All records; patients of different hospitals stay different."""
+    offsets = np.cumsum([0, *(len(part) for part in parts)])
+    patients = [
+        np.unique(part.patient_N, return_inverse=True)[1] + offset
+        for part, offset in zip(parts, offsets, strict=False)
+    ]
+    return Records(
+        x_NF=np.concatenate([part.x_NF for part in parts]),
+        y_N=np.concatenate([part.y_N for part in parts]),
+        patient_N=np.concatenate(patients),
+    )
+
+
+def _optimum(task: Task, records: Records) -> FloatVector:
+    """Minimise the sum of losses plus ridge, from the task's own initial weights.
+
+    Limited-memory BFGS needs no learning rate, so no arm loses to a badly chosen one.
+
+    Source: Byrd, Lu, Nocedal, Zhu 1995, A Limited Memory Algorithm for Bound Constrained
+    Optimization, as scipy has it.
+    """
+    size = max(len(records), 1)
+    gradient = PlainGradient(task, size)
+    model: torch.nn.Module = task.model()
+    layout = task.layout()
+    ridge_P = RIDGE / size * _penalised(layout)
+
+    def objective(weights_P: FloatVector) -> tuple[float, FloatVector]:
+        set_weights(model, layout, weights_P)
+        value = _loss(task, model, records) / size + float(ridge_P @ weights_P**2) / 2
+        return value, gradient(records, weights_P, 0) + ridge_P * weights_P
+
+    found = minimize(
+        objective,
+        task.initial(0),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": MOST_STEPS, "maxfun": MOST_EVALUATIONS},
+    )
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _penalised(layout: Layout) -> FloatVector:
+    """1 for weights, 0 for biases, whose size is a matter of where the features' zero lies."""
+    return layout.join(
+        {
+            name: np.full(shape, 0.0 if name.rpartition(".")[2] == "bias" else 1.0)
+            for name, shape in layout.entries
+        }
+    )
+
+
+def _loss(task: Task, model: torch.nn.Module, records: Records) -> float:
+    x_NF, y_N = torch.from_numpy(records.x_NF), torch.from_numpy(records.y_N)
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(records), CHUNK):
+            here = slice(start, start + CHUNK)
+            total += float(task.loss(model(x_NF[here]), y_N[here]).sum())
+    return total
