@@ -156,7 +156,7 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
         math.sqrt(sum(_mu_squared(sigma, count) for (sigma, _), count in steps.items())), delta
     )
     sampled = {key: count for key, count in steps.items() if key[1] < 1}
-    if not sampled or bound == 0:
+    if not sampled or bound == 0 or any(sigma == 0 for sigma, _ in steps):
         return bound
     full = math.sqrt(sum(_mu_squared(s, count) for (s, q), count in steps.items() if q == 1))
     if full > 0:
