@@ -1,0 +1,159 @@
+"""The picture of a simulation: one line per arm, every model a dot."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from simulations.results import Result, Row
+from simulations.wording import auroc, delta, label, ordered, private, seeds
+
+INK, QUIET, RULE, WARNING = "#1c2733", "#5b6875", "#dfe4e9", "#a63c00"
+WIDTH_IN, ROW_IN, DPI = 9.6, 0.52, 160
+HEAD_IN, FOOT_IN, NOTE_IN = 0.95, 0.75, 0.24
+LEFT_IN, RIGHT_IN = 2.85, 1.45
+NOTE_COLUMNS = 110
+GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How an arm is drawn; arms differ by marker too, for who sees no colours."""
+
+    colour: str
+    marker: str
+
+
+# Colours of Okabe and Ito 2008, Color Universal Design, which stay apart in colour blindness.
+STYLES = {
+    "local_only": _Style("#7a7a7a", "o"),
+    "pooled": _Style("#000000", "D"),
+    "clear": _Style("#0072b2", "s"),
+    "encrypted": _Style("#cc79a7", "p"),
+    "distributed": _Style("#009e73", "^"),
+    "local": _Style("#d55e00", "v"),
+}
+_OTHER = _Style(INK, "o")
+
+
+def picture(result: Result) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    rows = ordered(result.rows)
+    notes = [line for note in result.notes for line in textwrap.wrap(note, NOTE_COLUMNS)]
+    height = HEAD_IN + ROW_IN * len(rows) + FOOT_IN + NOTE_IN * len(notes)
+    figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white")
+    axes = figure.add_axes(
+        (
+            LEFT_IN / WIDTH_IN,
+            (FOOT_IN + NOTE_IN * len(notes)) / height,
+            (WIDTH_IN - LEFT_IN - RIGHT_IN) / WIDTH_IN,
+            ROW_IN * len(rows) / height,
+        )
+    )
+    for place, row in enumerate(rows):
+        _draw(axes, place, row)
+    _frame(axes, rows)
+    _text(figure, result, notes)
+    file = io.BytesIO()
+    # Without the library's version in it, equal results give equal files.
+    FigureCanvasAgg(figure)
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+def _draw(axes: Axes, place: int, row: Row) -> None:
+    """One arm: faint dots for models, a bar of one standard deviation, the mean on top."""
+    style = STYLES.get(row.arm, _OTHER)
+    value_M = np.asarray(row.aurocs)
+    if len(value_M) > 1:
+        # Multiples of the golden ratio lie apart from their neighbours, so ties stay visible.
+        lift_M = 0.5 * (np.arange(len(value_M)) * GOLDEN % 1.0 - 0.5)
+        axes.scatter(value_M, place + lift_M, s=16, color=style.colour, alpha=0.38, lw=0)
+        axes.errorbar(
+            row.auroc_mean, place, xerr=row.auroc_sd, color=style.colour, lw=1.8, capsize=4
+        )
+    axes.plot(
+        row.auroc_mean,
+        place,
+        style.marker,
+        ms=8.5,
+        color=style.colour,
+        mec="white",
+        mew=1.3,
+        zorder=3,
+    )
+    axes.text(
+        1.03,
+        place,
+        auroc(row),
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=10,
+        color=INK,
+    )
+
+
+def _frame(axes: Axes, rows: list[Row]) -> None:
+    """Axis, grid and names of the arms, best read from the top."""
+    values = [value for row in rows for value in (*row.aurocs, row.auroc_mean)]
+    spread = [row.auroc_mean + sign * row.auroc_sd for row in rows for sign in (-1, 1)]
+    low, high = min(values + spread), max(values + spread)
+    margin = max(0.06 * (high - low), 0.004)
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=10, color=INK)
+    axes.tick_params(axis="y", length=0, pad=10)
+    axes.tick_params(axis="x", length=0, pad=6, labelsize=9, labelcolor=QUIET)
+    axes.grid(axis="x", color=RULE, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    _rules(axes, rows)
+
+
+def _rules(axes: Axes, rows: list[Row]) -> None:
+    """A rule between arms without and arms with a guarantee."""
+    for place in range(1, len(rows)):
+        if (rows[place].epsilon is None) != (rows[place - 1].epsilon is None):
+            axes.axhline(place - 0.5, color=RULE, lw=1.2, xmin=-0.85, xmax=1.4, clip_on=False)
+
+
+def _text(figure: Figure, result: Result, notes: list[str]) -> None:
+    """Title, what the axis means, and notes where nobody overlooks them."""
+    height = figure.get_figheight()
+    left = 0.32 / WIDTH_IN
+    figure.text(left, 1 - 0.36 / height, result.name, fontsize=14, weight="bold", color=INK)
+    figure.text(
+        left,
+        1 - 0.62 / height,
+        "Area under the ROC curve, on the held-out patients of all hospitals",
+        fontsize=10,
+        color=QUIET,
+    )
+    figure.text(
+        left,
+        (0.22 + NOTE_IN * len(notes)) / height,
+        _legend(result),
+        fontsize=8.5,
+        color=QUIET,
+    )
+    for index, line in enumerate(notes):
+        figure.text(
+            left,
+            (0.2 + NOTE_IN * (len(notes) - 1 - index)) / height,
+            line,
+            fontsize=9.5,
+            weight="bold",
+            color=WARNING,
+        )
+
+
+def _legend(result: Result) -> str:
+    dots = "dot: one model    bar: standard deviation    " if len(result.seeds) > 1 else ""
+    guarantee = f"    δ = {delta(result)}" if private(result) else ""
+    return f"{dots}{seeds(result)}{guarantee}"

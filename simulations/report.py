@@ -1,0 +1,86 @@
+"""A simulation's result for people: a table, a picture and a page; and for programs, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from protocol.errors import InputError
+from simulations import wording
+from simulations.page import page
+from simulations.picture import picture
+from simulations.results import Result, Row
+
+
+def table(result: Result) -> Table:
+    """The result as a table for the terminal, arms in reading order, notes below."""
+    shown = Table(
+        title=Text(result.name, style="bold"),
+        title_justify="left",
+        caption=_caption(result),
+        caption_justify="left",
+    )
+    shown.add_column("arm", no_wrap=True)
+    # Named after the symbols, as the columns would not fit 80 characters otherwise.
+    for name in ("ε", "ε worst", "AUROC", "time/round", "sent/round"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    previous: Row | None = None
+    for row in wording.ordered(result.rows):
+        if previous is not None and (row.epsilon is None) != (previous.epsilon is None):
+            shown.add_section()
+        shown.add_row(*_cells(row))
+        previous = row
+    return shown
+
+
+def save(result: Result, folder: Path) -> tuple[Path, ...]:
+    """Write result.json, result.png and result.html, in place of older ones.
+
+    Args:
+        result: What was found.
+        folder: Where to write; made when it is missing.
+
+    Returns:
+        The three files.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    png = picture(result)
+    document = json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    contents = {
+        "result.json": document.encode(),
+        "result.png": png,
+        "result.html": page(result, png).encode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: results cannot be written", found=error.strerror, remedy="choose --out"
+        ) from error
+    return tuple(folder / name for name in contents)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.arm,
+        wording.epsilon(row.epsilon),
+        wording.epsilon(row.epsilon_worst),
+        wording.auroc(row),
+        wording.seconds(row.seconds_per_round),
+        wording.size(row.bytes_up_per_round),
+    )
+
+
+def _caption(result: Result) -> Text:
+    guarantee = f", δ = {wording.delta(result)}" if wording.private(result) else ""
+    caption = Text(f"{wording.seeds(result)}{guarantee}")
+    for note in result.notes:
+        caption.append(f"\n{note}", style="bold red")
+    return caption
