@@ -220,6 +220,7 @@ def _bounds(exponent: Fraction, shift: int) -> tuple[int, int]:
     digits = len(str(math.floor(exponent))) + shift // 3 + 10
     context = Context(prec=digits, Emin=MIN_EMIN, Emax=MAX_EMAX)
     ratio = context.divide(Decimal(exponent.numerator), Decimal(exponent.denominator))
-    value = context.multiply(context.exp(-ratio), Decimal(2**shift))
+    # Not -ratio: the operator would round to the thread's own context.
+    value = context.multiply(context.exp(ratio.copy_negate()), Decimal(2**shift))
     below = int(value.to_integral_value(ROUND_FLOOR, context))
     return below - 1, below + 2
