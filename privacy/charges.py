@@ -34,6 +34,7 @@ class Charge:
         declared_size: Public, rounded number of patients.
         cohort_size: K, hospitals in the sum.
         colluding_sites: t, hospitals that may pool what they see with the coordinator.
+        repeats: Noised sums behind one release; each of them composes.
 
     Raises:
         InputError: A number lies outside its range.
@@ -51,6 +52,7 @@ class Charge:
     declared_size: int
     cohort_size: int
     colluding_sites: int
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         # Own noise is a part of the whole; the tolerance is for shares recomputed in floats.
@@ -64,6 +66,7 @@ class Charge:
             ("sigma_own", 0 <= self.sigma_own <= own_limit, "0 <= sigma_own <= sigma_effective"),
             ("q", 0 < self.q <= 1, "0 < q <= 1"),
             ("steps", self.steps >= 1, "an integer >= 1"),
+            ("repeats", self.repeats >= 1, "an integer >= 1"),
             ("clip", 0 < self.clip < math.inf, "a finite number > 0"),
             ("declared_size", self.declared_size >= 0, "an integer >= 0"),
             ("cohort_size", self.cohort_size >= 1, "an integer >= 1"),

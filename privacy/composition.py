@@ -50,7 +50,8 @@ def to_events(charges: Sequence[Charge], *, worst: bool) -> tuple[Event, ...]:
     """The mechanisms in canonical form: equal ones are added up, in a fixed order."""
     steps: Counter[tuple[float, float]] = Counter()
     for charge in charges:
-        steps[charge.sigma_own if worst else charge.sigma_effective, charge.q] += charge.steps
+        sigma = charge.sigma_own if worst else charge.sigma_effective
+        steps[sigma, charge.q] += charge.steps * charge.repeats
     return tuple(Event(sigma, q, count) for (sigma, q), count in sorted(steps.items()))
 
 

@@ -97,7 +97,7 @@ def own_multiplier(mode: Mode, sigma: float, cohort_size: int, colluding_sites: 
 
 def delta_left(release: Release, delta: float) -> float:
     """The delta at which a family's noise is accounted, after rounding has had its part."""
-    return SLACK * delta - (release.steps + release.spare) * release.beta
+    return SLACK * delta - release.runs * release.beta
 
 
 def require(right: bool, name: str, expected: str, found: object) -> None:  # noqa: FBT001
@@ -128,10 +128,10 @@ def _check_family(
 
 
 def _check_ranges(release: Release, name: str, delta: float) -> None:
-    steps = release.steps + release.spare
     require(release.length >= 1, f"{name}.length", "an integer >= 1", release.length)
     require(release.steps >= 1, f"{name}.steps", "an integer >= 1", release.steps)
     require(release.spare >= 0, f"{name}.spare", "an integer >= 0", release.spare)
+    require(release.repeats >= 1, f"{name}.repeats", "an integer >= 1", release.repeats)
     for field in ("clip", "scale", "bound"):
         value = getattr(release, field)
         require(0 < value < math.inf, f"{name}.{field}", "a finite number > 0", value)
@@ -141,7 +141,7 @@ def _check_ranges(release: Release, name: str, delta: float) -> None:
     rate = release.sampling_rate
     require(0 < rate <= 1, f"{name}.sampling_rate", "0 < q <= 1", rate)
     require(
-        0 < steps * release.beta <= BETA_PART * delta,
+        0 < release.runs * release.beta <= BETA_PART * delta,
         f"{name}.beta",
         "above 0, and all of them at most delta / 100",
         release.beta,
@@ -157,6 +157,6 @@ def _check_ranges(release: Release, name: str, delta: float) -> None:
 
 def _check_stated(release: Release, sigma: float, stated: float, name: str, delta: float) -> None:
     require(0 < stated <= MAX_EPSILON, name, f"0 to {MAX_EPSILON:g}", stated)
-    event = Event(sigma, release.sampling_rate, release.steps + release.spare)
+    event = Event(sigma, release.sampling_rate, release.runs)
     given = epsilon([event], delta_left(release, delta))
     require(given <= stated * (1 + TOLERANCE), name, f"at least {given:.6g}", stated)

@@ -52,7 +52,7 @@ class DpPlan:
 
     >>> from protocol.jobs import Release
     >>> numbers = Release(length=1, clip=1.0, scale=2.0**14, sensitivity=16390.0, beta=1e-12,
-    ...     noise_multiplier=4.0, sampling_rate=1.0, bound=100.0, steps=10, spare=2)
+    ...     noise_multiplier=4.0, sampling_rate=1.0, bound=100.0, steps=10, spare=2, repeats=1)
     >>> plan = DpPlan(release=numbers, mode="distributed", unit="patient", partition="train",
     ...     delta=1e-5, colluding_sites=1, cohort_size=5)
     >>> plan.sigma_effective, plan.sigma_own
@@ -130,6 +130,7 @@ class DpPlan:
             declared_size=declared_size,
             cohort_size=self.cohort_size,
             colluding_sites=self.colluding_sites,
+            repeats=self.release.repeats,
         )
 
 
@@ -154,6 +155,6 @@ def digit_radix(privacy: Privacy, release: Release, cohort_size: int) -> int:
         # The sum carries K shares where K - t make up sigma; most in excess in small cohorts.
         smallest = max(3, privacy.colluding_sites + 2)
         shares = smallest / (smallest - privacy.colluding_sites)
-    draws = release.length * (release.steps + release.spare)
+    draws = release.length * release.runs
     tail = sigma * math.sqrt(2 * shares * (math.log(2 * draws) + _OVERFLOW_LOG))
     return 2 * (values + math.ceil(tail)) + 1

@@ -103,6 +103,7 @@ def resolve_privacy(
     evaluation_length: int,
     evaluation_norm: float,
     evaluation_steps: int,
+    repeats: int = 1,
 ) -> Privacy:
     """Turn a request into the numbers that a job carries.
 
@@ -110,12 +111,13 @@ def resolve_privacy(
         request: What a person asked for.
         sites: Hospitals that are asked to take part, with declared sizes.
         length: Coordinates of an update.
-        steps: Noised sums of training: rounds, times local steps in mode `local`.
-        spare: Noised sums beyond that, for attempts that fail, likewise multiplied.
+        steps: Releases of training if nothing fails.
+        spare: Releases beyond that, for attempts that fail.
         unit: Whose contribution is bounded.
         evaluation_length: Coordinates of an evaluation vector.
         evaluation_norm: L2 bound of one held-out patient's part of it.
         evaluation_steps: Evaluations if nothing fails; 0 for none.
+        repeats: Noised sums behind one release of training: local steps in mode `local`.
 
     Returns:
         Numbers that `check_plan` accepts. The noise is the smallest for which epsilon holds over
@@ -132,6 +134,7 @@ def resolve_privacy(
         clip=request.clip,
         rate=request.sampling_rate,
         steps=steps,
+        repeats=repeats,
         bound=request.coordinate_clamp
         or request.clip * _batch(max(site.train_size for site in sites), request.sampling_rate),
     )
@@ -207,11 +210,12 @@ class _Family:
         rate: float,
         steps: int,
         bound: float,
+        repeats: int = 1,
     ) -> Release:
         """The numbers of one family; without a target there is no noise."""
-        if steps < 1 or self.spare < 0:
-            raise InputError("releases", expected="steps >= 1 and spare >= 0")
-        total = steps + self.spare
+        if steps < 1 or self.spare < 0 or repeats < 1:
+            raise InputError("releases", expected="steps >= 1, spare >= 0 and repeats >= 1")
+        total = (steps + self.spare) * repeats
         beta = self.request.delta * _BETA_PART / total
         sigma = 0.0
         if epsilon_target is not None:
@@ -231,6 +235,7 @@ class _Family:
             bound=bound,
             steps=steps,
             spare=self.spare,
+            repeats=repeats,
         )
 
     def worst(self, release: Release, target: float | None) -> float:
@@ -238,7 +243,7 @@ class _Family:
         own = self.own_multiplier(release.noise_multiplier)
         if target is None or own == release.noise_multiplier:
             return target or 0.0
-        event = Event(own, release.sampling_rate, release.steps + release.spare)
+        event = Event(own, release.sampling_rate, release.runs)
         return epsilon([event], delta_left(release, self.request.delta))
 
     def own_multiplier(self, sigma: float) -> float:

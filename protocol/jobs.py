@@ -90,6 +90,7 @@ class Release:
         bound: Public bound on |coordinate| of one site's sum, in units of the contribution.
         steps: Releases that will happen if nothing fails.
         spare: Releases reserved beyond that.
+        repeats: Noised sums behind one release: local steps in mode `local`, 1 elsewhere.
     """
 
     length: int
@@ -102,6 +103,12 @@ class Release:
     bound: float
     steps: int
     spare: int
+    repeats: int
+
+    @property
+    def runs(self) -> int:
+        """Noised sums in all, spare ones included: what composes."""
+        return (self.steps + self.spare) * self.repeats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,11 @@ class EncryptionRequest:
     digit_bits: int = 16
     digit_bound: float | None = None
 
+    def __post_init__(self) -> None:
+        _require("digit_bits", 2 <= self.digit_bits <= 32, "2 to 32", self.digit_bits)
+        bound = self.digit_bound
+        _require("digit_bound", bound is None or bound > 0, "> 0", bound)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
@@ -295,14 +300,21 @@ def _default_rounds(request: JobRequest, task: Task) -> int:
 def _privacy(request: JobRequest, task: Task, training: Training, strategy: Strategy) -> Privacy:
     asked = request.privacy
     if isinstance(strategy, OneShot):
+        _require(
+            "sampling_rate with strategy 'one_shot'",
+            asked.sampling_rate == 1,
+            "1: its statistics are of all records",
+            asked.sampling_rate,
+        )
         asked = replace(asked, clip=strategy.norm)
     evaluations = 1 + _intermediate(request.evaluation.every, training.rounds)
     return resolve_privacy(
         asked,
         sites=request.sites,
         length=strategy.length(task.layout().size),
-        steps=training.rounds * training.local_steps,
-        spare=training.spare_attempts * training.local_steps,
+        steps=training.rounds,
+        spare=training.spare_attempts,
+        repeats=training.local_steps,
         unit=task.schema.unit,
         evaluation_length=task.evaluation.length,
         evaluation_norm=task.evaluation.norm,
@@ -317,6 +329,12 @@ def _intermediate(every: int, rounds: int) -> int:
 
 def _encryption(request: JobRequest, privacy: Privacy, training: Training) -> Encryption:
     asked, sites = request.encryption, len(request.sites)
+    if asked.scheme == "none" and privacy.mode != "none":
+        raise InputError(
+            "encryption.scheme",
+            expected=f"bfv in mode {privacy.mode!r}, where only sums may be read",
+            found="none",
+        )
     if asked.scheme == "bfv" and privacy.mode != "local" and not asked.masks:
         raise InputError(
             "masks: false", expected="masks in every mode but 'local'", remedy="leave masks on"

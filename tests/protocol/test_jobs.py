@@ -26,6 +26,7 @@ UPDATE = jobs.Release(
     bound=800.0,
     steps=10,
     spare=2,
+    repeats=1,
 )
 PACKING = jobs.Packing(
     degree=4096,
