@@ -11,10 +11,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
+from client.agreement import check_encryption, check_releases
 from client.policy import Policy, Population
 from learning.schema import Schema
 from learning.task import Task, load_task
-from privacy.he.parameters import SEAL_LIBRARY, check_packing
 from privacy.plan import check_plan
 from protocol.config import parse
 from protocol.errors import Code, FedwardError, RefusalError
@@ -83,8 +83,20 @@ def _check_origin(job: Job, *, name: str, roster: str, now: datetime) -> None:
         )
     if name not in {site.name for site in job.sites}:
         raise RefusalError(Code.ROSTER, f"the job does not ask {name} to take part")
-    if now >= datetime.fromisoformat(job.expires):
+    if now >= _time(job.expires):
         raise RefusalError(Code.EXPIRED, "the job has expired", found=job.expires)
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise RefusalError(
+            Code.EXPIRED, "the job's end", expected="an RFC 3339 time with a zone", found=text
+        )
+    return time
 
 
 def _check_policy(job: Job, policy: Policy, population: Population | None) -> None:
@@ -107,6 +119,9 @@ def _policy_questions(
     privacy = job.privacy
     clear = job.encryption.scheme == "none"
     guaranteed = privacy.mode != "none"
+    # Training and held-out patients are different people with caps of their own.
+    epsilon = max(privacy.epsilon, privacy.epsilon_evaluation)
+    worst = max(privacy.epsilon_worst, privacy.epsilon_evaluation_worst)
     return (
         (f"task {job.task.name!r} is not allowed", job.task.name in policy.tasks),
         (
@@ -129,12 +144,12 @@ def _policy_questions(
             privacy.mode != "distributed" or privacy.colluding_sites >= policy.min_colluding_sites,
         ),
         (
-            f"epsilon {privacy.epsilon:.3g} passes the cap per job {policy.epsilon_per_job:.3g}",
-            not guaranteed or privacy.epsilon <= policy.epsilon_per_job,
+            f"epsilon {epsilon:.3g} passes the cap per job {policy.epsilon_per_job:.3g}",
+            not guaranteed or epsilon <= policy.epsilon_per_job,
         ),
         (
-            f"worst-case epsilon {privacy.epsilon_worst:.3g} passes the cap per job",
-            not guaranteed or privacy.epsilon_worst <= policy.epsilon_worst_per_job,
+            f"worst-case epsilon {worst:.3g} passes the cap {policy.epsilon_worst_per_job:.3g}",
+            not guaranteed or worst <= policy.epsilon_worst_per_job,
         ),
         (f"delta {privacy.delta} is too large", not guaranteed or privacy.delta <= policy.delta),
         (f"{job.training.rounds} rounds are too many", job.training.rounds <= policy.max_rounds),
@@ -184,21 +199,10 @@ def _check_numbers(job: Job, policy: Policy) -> Admitted:
         )
     try:
         check_plan(job.privacy, job.sites)
-        _check_encryption(job)
+        check_releases(job, task, strategy)
+        check_encryption(job)
     except RefusalError:
         raise
     except FedwardError as error:
         raise RefusalError(Code.POLICY, str(error)) from error
     return Admitted(job, task, strategy)
-
-
-def _check_encryption(job: Job) -> None:
-    if job.encryption.scheme == "none":
-        return
-    if job.encryption.library != SEAL_LIBRARY:
-        raise RefusalError(
-            Code.VERSION, "SEAL version", expected=job.encryption.library, found=SEAL_LIBRARY
-        )
-    for packing in (job.encryption.update, job.encryption.evaluation):
-        if packing is not None:
-            check_packing(packing)
