@@ -217,9 +217,10 @@ def _check_contribution(request: JobRequest, strategy: Strategy) -> None:
     """In mode `distributed` sums carry the noise, so sums are what is released, and only there."""
     distributed = request.privacy.mode == "distributed"
     if distributed == (strategy.contribution == "update"):
+        released = strategy.contribution.removesuffix("s") + "s"
         raise InputError(
-            f"a strategy of {strategy.contribution}s in mode {request.privacy.mode!r}",
-            expected="fedsgd or one_shot" if distributed else "a strategy of updates, as fedavg",
+            f"a strategy that releases {released} in mode {request.privacy.mode!r}",
+            expected="fedsgd or one_shot" if distributed else "one of updates, as fedavg",
         )
 
 
