@@ -64,6 +64,12 @@ class Policy:
                 expected="0 < epsilon_per_job <= epsilon_worst_per_job",
                 found=f"{self.epsilon_per_job} and {self.epsilon_worst_per_job}",
             )
+        if not 0 < self.delta < 1:
+            raise InputError("delta", expected="0 < delta < 1", found=str(self.delta))
+        for name, least in (("min_colluding_sites", 0), ("max_rounds", 1), ("max_parameters", 1)):
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(name, expected=f">= {least}", found=str(value))
 
 
 @dataclass(frozen=True, kw_only=True)
