@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from privacy.budget import Charge, Partition
+from privacy.charges import Charge, Partition
 from privacy.conformance import Unit, check_cohort, check_plan, own_multiplier
 from privacy.request import PrivacyRequest, Recipe, default_recipe, resolve_privacy
 from protocol.errors import InputError
