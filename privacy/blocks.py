@@ -53,7 +53,9 @@ class Full:
 
     def squares(self) -> Tensor:
         """Squared norms, (B,)."""
-        return self.grads.square().sum(1)
+        # Squaring first would lay all gradients out a second time.
+        norm_B: Tensor = torch.linalg.vector_norm(self.grads, dim=1)
+        return norm_B.square()
 
     def without(self, bad_B: Tensor) -> Block:
         """Zero rows for the marked records."""

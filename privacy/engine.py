@@ -177,10 +177,8 @@ class Engine:
         return as_tensor(x, device), as_tensor(y, device)
 
     def _blocks(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> list[Block]:
-        """Gradients per record, zero where they are not finite."""
         gradients = hooks if self._clipping == "hooks" else one_pass
-        blocks = gradients(self.model, self._loss, *self._tensors(x, y))
-        return _finite(blocks, _squares(blocks))
+        return gradients(self.model, self._loss, *self._tensors(x, y))
 
     def _add_records(self, x: npt.NDArray[Any], y: npt.NDArray[Any], totals: Totals) -> None:
         if self._clipping == "ghost":
@@ -196,7 +194,8 @@ class Engine:
         units, unit = np.unique(patient, return_inverse=True)
         if len(units) < len(patient):
             unit_B = as_tensor(unit, self._parameters[0].device)
-            blocks = [sums for block in blocks for sums in block.grouped(unit_B, len(units))]
+            rows = _finite(blocks, _squares(blocks))
+            blocks = [sums for block in rows for sums in block.grouped(unit_B, len(units))]
         self._add_clipped(blocks, totals)
 
     def _add_large_patient(
@@ -205,7 +204,8 @@ class Engine:
         """One patient with more rows than a batch holds: sum first, then clip the sum."""
         own_P = self._zeros()
         for part in batches(rows, self._max_batch):
-            for block in self._blocks(x[part], y[part]):
+            blocks = self._blocks(x[part], y[part])
+            for block in _finite(blocks, _squares(blocks)):
                 block.add(own_P.new_ones(len(part)), self._views(own_P))
         sums = [Full(parameter, own[None]) for parameter, own in self._views(own_P).items()]
         self._add_clipped(sums, totals)
