@@ -16,7 +16,7 @@ class TestDefaults:
         policy = Policy()
         assert "none" not in policy.modes
         assert set(policy.modes) < set(get_args(Mode))
-        assert not (policy.clear_runs or policy.publish_metrics or policy.publish_model)
+        assert not any((policy.clear_runs, policy.publish_metrics, policy.publish_model))
         assert not any(name.startswith("flwr:") for name in policy.strategies)
         assert policy.min_cohort >= 3
         assert policy.min_colluding_sites >= 1
