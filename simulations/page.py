@@ -83,7 +83,8 @@ def page(result: Result, png: bytes) -> str:
 
 def _lead(result: Result) -> str:
     hospitals = f"{len(result.hospitals)} virtual hospitals, " if result.hospitals else ""
-    return f"{hospitals}{wording.seeds(result)}; simulated on one machine with public data."
+    seeds = wording.seeds(result)
+    return f"{hospitals}{seeds}; simulated on one machine with public or synthetic data."
 
 
 def _figure(result: Result, png: bytes) -> str:

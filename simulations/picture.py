@@ -17,7 +17,7 @@ from simulations.wording import auroc, delta, label, ordered, private, seeds
 INK, QUIET, RULE, WARNING = "#1c2733", "#5b6875", "#dfe4e9", "#a63c00"
 WIDTH_IN, ROW_IN, DPI = 9.6, 0.52, 160
 HEAD_IN, FOOT_IN, NOTE_IN = 0.95, 0.75, 0.24
-LEFT_IN, RIGHT_IN = 2.85, 1.45
+MARGIN_IN, LEFT_IN, RIGHT_IN = 0.32, 2.95, 1.45
 NOTE_COLUMNS = 110
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -28,26 +28,36 @@ class _Style:
 
     colour: str
     marker: str
+    size: float = 9.0
 
 
 # Colours of Okabe and Ito 2008, Color Universal Design, which stay apart in colour blindness.
 STYLES = {
     "local_only": _Style("#7a7a7a", "o"),
-    "pooled": _Style("#000000", "D"),
-    "clear": _Style("#0072b2", "s"),
-    "encrypted": _Style("#cc79a7", "p"),
-    "distributed": _Style("#009e73", "^"),
-    "local": _Style("#d55e00", "v"),
+    "pooled": _Style("#000000", "D", 7.8),
+    "clear": _Style("#0072b2", "s", 8.2),
+    "encrypted": _Style("#cc79a7", "p", 10.0),
+    "distributed": _Style("#009e73", "^", 10.0),
+    "local": _Style("#d55e00", "v", 10.0),
 }
 _OTHER = _Style(INK, "o")
 
 
 def picture(result: Result) -> bytes:
-    """The picture as the bytes of a PNG file."""
+    """The picture as the bytes of a PNG file; equal results give equal bytes."""
+    file = io.BytesIO()
+    # The library would write its version into the file.
+    draw(result).savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+def draw(result: Result) -> Figure:
+    """The picture as a figure, outside pyplot's global state."""
     rows = ordered(result.rows)
     notes = [line for note in result.notes for line in textwrap.wrap(note, NOTE_COLUMNS)]
     height = HEAD_IN + ROW_IN * len(rows) + FOOT_IN + NOTE_IN * len(notes)
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
     axes = figure.add_axes(
         (
             LEFT_IN / WIDTH_IN,
@@ -57,17 +67,13 @@ def picture(result: Result) -> bytes:
         )
     )
     for place, row in enumerate(rows):
-        _draw(axes, place, row)
+        _arm(axes, place, row)
     _frame(axes, rows)
     _text(figure, result, notes)
-    file = io.BytesIO()
-    # Without the library's version in it, equal results give equal files.
-    FigureCanvasAgg(figure)
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return figure
 
 
-def _draw(axes: Axes, place: int, row: Row) -> None:
+def _arm(axes: Axes, place: int, row: Row) -> None:
     """One arm: faint dots for models, a bar of one standard deviation, the mean on top."""
     style = STYLES.get(row.arm, _OTHER)
     value_M = np.asarray(row.aurocs)
@@ -82,7 +88,7 @@ def _draw(axes: Axes, place: int, row: Row) -> None:
         row.auroc_mean,
         place,
         style.marker,
-        ms=8.5,
+        ms=style.size,
         color=style.colour,
         mec="white",
         mew=1.3,
@@ -93,7 +99,7 @@ def _draw(axes: Axes, place: int, row: Row) -> None:
         place,
         auroc(row),
         transform=axes.get_yaxis_transform(),
-        va="center",
+        va="center_baseline",
         fontsize=10,
         color=INK,
     )
@@ -108,7 +114,9 @@ def _frame(axes: Axes, rows: list[Row]) -> None:
     axes.set_xlim(low - margin, high + margin)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=10, color=INK)
-    axes.tick_params(axis="y", length=0, pad=10)
+    axes.tick_params(axis="y", length=0, pad=72 * (LEFT_IN - MARGIN_IN))
+    for name in axes.get_yticklabels():
+        name.set_horizontalalignment("left")
     axes.tick_params(axis="x", length=0, pad=6, labelsize=9, labelcolor=QUIET)
     axes.grid(axis="x", color=RULE, lw=0.8)
     axes.set_axisbelow(True)
@@ -117,17 +125,40 @@ def _frame(axes: Axes, rows: list[Row]) -> None:
 
 
 def _rules(axes: Axes, rows: list[Row]) -> None:
-    """A rule between arms without and arms with a guarantee."""
+    """Between arms without and with a guarantee, and down from what pooled data would reach."""
+    width = WIDTH_IN - LEFT_IN - RIGHT_IN
+    ends = ((MARGIN_IN - LEFT_IN) / width, 1 + (RIGHT_IN - MARGIN_IN) / width)
     for place in range(1, len(rows)):
         if (rows[place].epsilon is None) != (rows[place - 1].epsilon is None):
-            axes.axhline(place - 0.5, color=RULE, lw=1.2, xmin=-0.85, xmax=1.4, clip_on=False)
+            axes.plot(
+                ends,
+                (place - 0.5, place - 0.5),
+                transform=axes.get_yaxis_transform(),
+                color=RULE,
+                lw=1.2,
+                clip_on=False,
+            )
+    for place, row in enumerate(rows):
+        if row.arm == "pooled":
+            axes.plot([row.auroc_mean] * 2, [place, len(rows) - 0.45], ":", color=QUIET, lw=1.1)
 
 
 def _text(figure: Figure, result: Result, notes: list[str]) -> None:
-    """Title, what the axis means, and notes where nobody overlooks them."""
+    """Title, what the axis means, and notes where nobody overlooks them.
+
+    A dollar sign in a name or a note begins no formula.
+    """
     height = figure.get_figheight()
-    left = 0.32 / WIDTH_IN
-    figure.text(left, 1 - 0.36 / height, result.name, fontsize=14, weight="bold", color=INK)
+    left = MARGIN_IN / WIDTH_IN
+    figure.text(
+        left,
+        1 - 0.36 / height,
+        result.name,
+        parse_math=False,
+        fontsize=14,
+        weight="bold",
+        color=INK,
+    )
     figure.text(
         left,
         1 - 0.62 / height,
@@ -147,6 +178,7 @@ def _text(figure: Figure, result: Result, notes: list[str]) -> None:
             left,
             (0.2 + NOTE_IN * (len(notes) - 1 - index)) / height,
             line,
+            parse_math=False,
             fontsize=9.5,
             weight="bold",
             color=WARNING,
@@ -154,6 +186,11 @@ def _text(figure: Figure, result: Result, notes: list[str]) -> None:
 
 
 def _legend(result: Result) -> str:
-    dots = "dot: one model    bar: standard deviation    " if len(result.seeds) > 1 else ""
-    guarantee = f"    δ = {delta(result)}" if private(result) else ""
-    return f"{dots}{seeds(result)}{guarantee}"
+    parts = [seeds(result)]
+    if any(len(row.aurocs) > 1 for row in result.rows):
+        parts = ["dot: one model", "bar: standard deviation", *parts]
+    if any(row.arm == "pooled" for row in result.rows):
+        parts.insert(-1, "dotted line: all data in one place")
+    if private(result):
+        parts.append(f"δ = {delta(result)}")
+    return "  ·  ".join(parts)

@@ -98,9 +98,14 @@ class Result:
     rows: tuple[Row, ...]
     delta: float
     seeds: tuple[int, ...]
-    model_sha256: str
-    hospitals: tuple[HospitalSummary, ...]
+    model_sha256: str = ""
+    hospitals: tuple[HospitalSummary, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, values in (("rows", self.rows), ("seeds", self.seeds)):
+            if not values:
+                raise InputError(f"a result without {what}")
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON's types; every key is always there."""

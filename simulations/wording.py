@@ -121,7 +121,8 @@ def size(value: int | None) -> str:
 def seeds(result: Result) -> str:
     """How many seeds and which.
 
-    >>> seeds(Result(name="x", rows=(), delta=1e-5, seeds=(0, 1, 2), model_sha256="", hospitals=()))
+    >>> rows = (Row(arm="pooled", aurocs=(0.98, 1.0, 0.99)),)
+    >>> seeds(Result(name="x", rows=rows, delta=1e-5, seeds=(0, 1, 2)))
     '3 seeds (0 to 2)'
     """
     if len(result.seeds) == 1:
@@ -132,7 +133,8 @@ def seeds(result: Result) -> str:
 def delta(result: Result) -> str:
     """Delta, as people write it.
 
-    >>> delta(Result(name="x", rows=(), delta=1e-5, seeds=(0,), model_sha256="", hospitals=()))
+    >>> rows = (Row(arm="pooled", aurocs=(0.98,)),)
+    >>> delta(Result(name="x", rows=rows, delta=1e-5, seeds=(0,)))
     '1e-5'
     """
     mantissa, _, exponent = f"{result.delta:.12g}".partition("e")
