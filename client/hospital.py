@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,11 +36,16 @@ class DatasetConfig:
     Args:
         source: Where its records are and what its columns are called there.
         population: Whose patients they are; the budget belongs to the population.
+        patient: Column that names the patient, under its schema name. The split goes by it,
+            whatever a job's schema names, so name it where there is one. Otherwise the split goes
+            by the job's patient column or, where the job has none, by all cells of a record; then
+            a column that is added or renamed moves records from one side to the other.
         test_fraction: Share of patients held out for evaluation, by keyed hash of the patient.
     """
 
     source: SourceConfig
     population: str
+    patient: str | None = None
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:
@@ -130,8 +135,12 @@ class Hospital:
         self.trust = Trust.load(base / config.trust)
         self.roster: Roster = load_pinned(base / config.roster, self.trust)
         self.ledger = Ledger.open(base / config.ledger, self.key)
-        self.journal = Journal.open(base / config.journal, self.key)
-        self._splits: dict[str, Split] = {}
+        try:
+            self.journal = Journal.open(base / config.journal, self.key)
+        except BaseException:
+            self.ledger.close()
+            raise
+        self._splits: dict[tuple[str, str], Split] = {}
 
     @classmethod
     def open(
@@ -200,18 +209,21 @@ class Hospital:
             task: What turns columns into records.
             cache: Under which key to keep the result for the next message of the same job.
         """
-        if cache not in self._splits:
-            schema = task.schema
-            table = self._source(dataset).read(schema.column_names)
-            held = self._held_out(dataset, schema, table)
+        key = (dataset, cache)
+        if key not in self._splits:
+            source = self._source(dataset)
+            names = self._identity(dataset, task.schema, source)
+            # One reading of both, since the file may be replaced between two.
+            table = source.read(tuple(dict.fromkeys((*task.schema.column_names, *names))))
+            held = self._held_out(dataset, [table[name] for name in names])
             train, train_report = task.records(_rows(table, ~held))
             test, test_report = task.records(_rows(table, held))
             self._splits = {
-                cache: Split(
+                key: Split(
                     train=train, test=test, train_report=train_report, test_report=test_report
                 )
             }
-        return self._splits[cache]
+        return self._splits[key]
 
     def forget(self) -> None:
         """Drop records kept in memory."""
@@ -230,23 +242,20 @@ class Hospital:
     def _source(self, dataset: str) -> Source:
         return open_source(self.config.datasets[dataset].source, self.base)
 
+    def _identity(self, dataset: str, schema: Schema, source: Source) -> tuple[str, ...]:
+        """The columns that say who a record is of."""
+        patient = self.config.datasets[dataset].patient or schema.patient
+        # All cells, whatever the job's schema reads: then no job moves a record across.
+        return tuple(sorted(source.columns())) if patient is None else (patient,)
+
     def _held_out(
-        self, dataset: str, schema: Schema, table: Table
+        self, dataset: str, cells: Sequence[Sequence[str | float | None]]
     ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         config = self.config.datasets[dataset]
-        if schema.patient is not None:
-            names: tuple[str, ...] = (schema.patient,)
-            cells = table
-        else:
-            # All cells, whatever the job's schema reads: then no job moves a record across.
-            source = self._source(dataset)
-            names = tuple(sorted(source.columns()))
-            cells = source.read(names)
-        identity = list(zip(*(cells[name] for name in names), strict=True))
         if self._split_key is not None:
             self._require_public(dataset, "a split key that others know bares who is held out")
         key = self._split_key or self.ledger.split_key(config.population)
-        return is_held_out(identity, key, config.test_fraction)
+        return is_held_out(list(zip(*cells, strict=True)), key, config.test_fraction)
 
 
 def _rows(table: Table, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Table:
