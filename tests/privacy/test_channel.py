@@ -1,4 +1,4 @@
-"""From integers to ciphertext and back: exact for the whole cohort, noise or a refusal otherwise."""
+"""From integers to ciphertext and back: exact for the whole cohort, refused otherwise."""
 
 from __future__ import annotations
 

@@ -50,24 +50,30 @@ def reachable(root: object) -> Iterator[bytes]:
     waiting: list[object] = [root]
     while waiting:
         item = waiting.pop()
-        if id(item) in seen or isinstance(item, type) or callable(item):
+        if id(item) in seen or isinstance(item, type | float | int) or callable(item):
             continue
         seen.add(id(item))
-        if isinstance(item, bytes | bytearray | memoryview):
-            yield bytes(item)
-        elif isinstance(item, str):
-            yield item.encode()
-        elif isinstance(item, np.ndarray):
-            yield item.tobytes()
-        elif isinstance(item, float | int):
-            continue
-        elif is_dataclass(item) and not isinstance(item, type):
-            waiting.extend(getattr(item, field.name) for field in fields(item))
-            waiting.extend(vars(item).values() if hasattr(item, "__dict__") else ())
-        elif isinstance(item, dict):
-            waiting.extend([*item.keys(), *item.values()])
+        leaf = _leaf(item)
+        if leaf is None:
+            waiting.extend(_parts(item))
         else:
-            waiting.extend(gc.get_referents(item))
+            yield leaf
+
+
+def _leaf(item: object) -> bytes | None:
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    if isinstance(item, str):
+        return item.encode()
+    return item.tobytes() if isinstance(item, np.ndarray) else None
+
+
+def _parts(item: object) -> list[object]:
+    if is_dataclass(item) and not isinstance(item, type):
+        return [getattr(item, field.name) for field in fields(item)]
+    if isinstance(item, dict):
+        return [*item.keys(), *item.values()]
+    return list(gc.get_referents(item))
 
 
 def secrets_of(sessions: list[Session]) -> set[bytes]:
@@ -96,9 +102,7 @@ def test_no_key_and_no_plain_tensor_reaches_the_coordinator(
         for part in reachable(root)
     )
     # The look is deep enough: public parts of the same sessions are all there.
-    assert sessions[0].ephemeral.public_exchange in held or (
-        sessions[0].member in held
-    )
+    assert sessions[0].ephemeral.public_exchange in held or (sessions[0].member in held)
     for secret in secrets:
         assert secret not in held
 
