@@ -25,6 +25,7 @@ from protocol.signing import SigningKey, fingerprint, verify
 VERSION = 1
 EVERYBODY = "*"
 _BLOB = "blob:"
+_MAX_KIND = 32
 
 
 class Body(Protocol):
@@ -254,13 +255,17 @@ class Packet:
         """The packet in what the transport brought.
 
         Raises:
-            IntegrityError: A part is missing or unknown.
+            IntegrityError: A part is missing or unknown, or the kind is no short ASCII text.
         """
         blobs = {n.removeprefix(_BLOB): b for n, b in fields.items() if n.startswith(_BLOB)}
         if set(fields) != {"kind", "header", "signature", *(_BLOB + name for name in blobs)}:
             raise IntegrityError("a packet holds kind, header, signature and blobs, nothing else")
-        kind = fields["kind"].decode("ascii", errors="replace")
-        return cls(kind, fields["header"], fields["signature"], blobs)
+        kind = fields["kind"]
+        if not (kind.isascii() and len(kind) <= _MAX_KIND):
+            raise IntegrityError(
+                "a packet's kind", expected=f"at most {_MAX_KIND} ASCII characters"
+            )
+        return cls(kind.decode(), fields["header"], fields["signature"], blobs)
 
     @property
     def size(self) -> int:
