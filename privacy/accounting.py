@@ -5,8 +5,7 @@ composed through their privacy-loss distribution inside one plan (privacy.losses
 Rényi differential privacy where releases are admitted one after the other. The relation is
 add/remove one unit throughout, and every result is an upper bound.
 
-Source: Balle, Wang 2018, Improving the Gaussian mechanism, Theorem 8; Dong, Roth, Su 2022,
-Gaussian differential privacy, Corollary 2.13 and Section 2.3.
+Source: Dong, Roth, Su 2022, Gaussian differential privacy, Section 2.3 (composition).
 """
 
 from __future__ import annotations
@@ -20,7 +19,27 @@ import numpy as np
 from scipy import special
 
 from privacy import losses
+from privacy.gaussian import (
+    check_delta,
+    check_target,
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_mu,
+)
 from protocol.errors import InputError
+
+__all__ = [
+    "ORDERS",
+    "SLACK",
+    "Event",
+    "calibrate",
+    "epsilon",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_mu",
+    "mu_of",
+    "rdp_epsilon",
+]
 
 SLACK = 0.99
 """The part of delta at which releases are accounted.
@@ -33,7 +52,6 @@ ORDERS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.
 """Orders of the Rényi filter: fixed, so that no release can influence them."""
 
 _MAX_STEPS = 10**9
-_ROOT2 = math.sqrt(2)
 _SIGMA_PRECISION = 1e-4
 
 
@@ -80,58 +98,6 @@ def mu_of(events: Iterable[Event]) -> float:
     return math.sqrt(squares)
 
 
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The exact delta of a mu-Gaussian-DP mechanism at epsilon >= 0.
-
-    >>> round(gaussian_delta(1.0, 1.0), 6)
-    0.126937
-    """
-    if not mu >= 0 or not epsilon >= 0:
-        raise InputError("privacy parameters", expected="mu >= 0 and epsilon >= 0")
-    if mu == 0 or math.isinf(epsilon):
-        return 0.0
-    if math.isinf(mu):
-        return 1.0
-    return _delta_at(epsilon / mu - mu / 2, mu)
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The smallest epsilon >= 0 at which a mu-Gaussian-DP mechanism is (epsilon, delta)-DP.
-
-    Bisects x = epsilon / mu - mu / 2, which stays near the normal quantile of delta for every mu,
-    down to neighbouring floats and returns the upper one.
-
-    >>> round(gaussian_epsilon(math.sqrt(50) / 26.4, 1e-5), 4)
-    0.9991
-    """
-    _check_delta(delta)
-    if not mu >= 0:
-        raise InputError("mu", expected="a number >= 0", found=str(mu))
-    if math.isinf(mu):
-        return math.inf
-    low, high = -mu / 2, -float(special.ndtri(delta))
-    if mu == 0 or _delta_at(low, mu) <= delta:
-        return 0.0
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if _delta_at(middle, mu) <= delta else (middle, high)
-    return mu * (high + mu / 2)
-
-
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest mu for which a mu-Gaussian-DP mechanism is (epsilon, delta)-DP.
-
-    >>> round(gaussian_mu(1.0, 1e-5), 4)
-    0.2681
-    """
-    _check_target(epsilon, delta)
-    low, high = 0.0, 1.0
-    while gaussian_delta(high, epsilon) <= delta:
-        low, high = high, 2 * high
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if gaussian_delta(middle, epsilon) <= delta else (low, middle)
-    return low
-
-
 def epsilon(events: Iterable[Event], delta: float) -> float:
     """Epsilon of events whose parameters were all fixed before the first release.
 
@@ -149,7 +115,7 @@ def epsilon(events: Iterable[Event], delta: float) -> float:
     >>> epsilon([Event(30.0, 1.0, 464)], 1e-5) <= 3 < epsilon([Event(30.0, 1.0, 466)], 1e-5)
     True
     """
-    _check_delta(delta)
+    check_delta(delta)
     steps = _merge(events)
     # Dropping the sampling only makes a pair of outputs easier to tell apart.
     bound = gaussian_epsilon(
@@ -182,7 +148,7 @@ def rdp_epsilon(events: Iterable[Event], delta: float, *, cap: float | None = No
     Source: Feldman, Zrnic 2021, Individual privacy accounting via a Rényi filter, Theorem 4.3;
     Canonne, Kamath, Steinke 2020, Proposition 12 (conversion).
     """
-    _check_delta(delta)
+    check_delta(delta)
     steps = _merge(events)
     if not steps:
         return 0.0
@@ -207,7 +173,7 @@ def calibrate(epsilon_target: float, delta: float, steps: int, q: float) -> floa
     Raises:
         InputError: A number lies outside its range.
     """
-    _check_target(epsilon_target, delta)
+    check_target(epsilon_target, delta)
     if steps < 1:
         raise InputError("steps", expected="an integer >= 1", found=str(steps))
     high = math.sqrt(steps) / gaussian_mu(epsilon_target, delta)
@@ -231,15 +197,6 @@ def _mu_squared(sigma: float, steps: int) -> float:
     if sigma == 0:
         return math.inf if steps else 0.0
     return steps / sigma / sigma
-
-
-def _delta_at(x: float, mu: float) -> float:
-    # Phi(-x) - exp(epsilon) * Phi(-x - mu), without the two large numbers that cancel.
-    rest = float(special.erfcx((x + mu) / _ROOT2))
-    tail = math.exp(-x * x / 2) / 2
-    if x > 0:
-        return max(0.0, tail * (float(special.erfcx(x / _ROOT2)) - rest))
-    return max(0.0, float(special.ndtr(-x)) - tail * rest)
 
 
 def _merge(events: Iterable[Event]) -> Counter[tuple[float, float]]:
@@ -283,14 +240,3 @@ def _filter_order(cap: float, delta: float) -> float:
     if not cap > 0:
         raise InputError("cap", expected="a number > 0", found=str(cap))
     return max(ORDERS, key=lambda order: (cap - _conversion(order, delta)) / order)
-
-
-def _check_delta(delta: float) -> None:
-    if not 0 < delta < 1:
-        raise InputError("delta", expected="0 < delta < 1", found=str(delta))
-
-
-def _check_target(epsilon_target: float, delta: float) -> None:
-    _check_delta(delta)
-    if not 0 < epsilon_target < math.inf:
-        raise InputError("epsilon", expected="a finite number > 0", found=str(epsilon_target))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from privacy.charges import Charge, Partition
 from privacy.conformance import Unit, check_cohort, check_plan, own_multiplier
-from privacy.request import PrivacyRequest, Recipe, default_recipe, resolve_privacy
+from privacy.recipe import Recipe, default_recipe
+from privacy.request import PrivacyRequest, resolve_privacy
 from protocol.errors import InputError
 from protocol.jobs import Mode, Privacy, Release
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privacy.accounting import SLACK, Event, calibrate, epsilon, gaussian_mu
+from privacy.accounting import SLACK, Event, calibrate, epsilon
 from privacy.conformance import (
     MAX_DELTA,
     MAX_EPSILON,
@@ -27,7 +27,6 @@ from protocol.jobs import Mode, Privacy, Release, Site
 
 _BETA_PART = 2.0**-20
 """Rounding's part of delta in a job: the ledger's slack has room for ten thousand such jobs."""
-_PATH_LIMITS = (1.0, 60.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +76,6 @@ class PrivacyRequest:
         require(0 < self.sampling_rate <= 1, "sampling_rate", "0 < q <= 1", self.sampling_rate)
         clamp = self.coordinate_clamp
         require(clamp is None or 0 < clamp < math.inf, "coordinate_clamp", "> 0", clamp)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Rounds and step length that suit full-batch private gradient descent.
-
-    Args:
-        rounds: T.
-        learning_rate: Step along the sum of clipped gradients over the declared size.
-    """
-
-    rounds: int
-    learning_rate: float
 
 
 def resolve_privacy(
@@ -162,35 +148,6 @@ def resolve_privacy(
     )
     check_plan(privacy, sites)
     return privacy
-
-
-def default_recipe(
-    *, epsilon_target: float | None, delta: float, rounds: int, kappa: float, size: int, length: int
-) -> Recipe:
-    """Learning rate for a job that says only how private it must be.
-
-    The whole path of full-batch gradient descent gets the length
-    clip(kappa mu n / sqrt(P), 1, 60): as far as the signal carries before the noise does.
-
-    Args:
-        epsilon_target: Epsilon of training; None where there is no noise.
-        delta: Delta of training.
-        rounds: T, the task's number of rounds.
-        kappa: The task's constant: 0.5 for linear models, 2 for perceptrons.
-        size: n, declared training patients of all sites together.
-        length: P, parameters.
-
-    >>> default_recipe(epsilon_target=None, delta=1e-5, rounds=10, kappa=0.5, size=500, length=31)
-    Recipe(rounds=10, learning_rate=6.0)
-    """
-    if rounds < 1 or length < 1:
-        raise InputError("recipe", expected="rounds >= 1 and length >= 1")
-    mu = math.inf
-    if epsilon_target is not None:
-        mu = gaussian_mu(epsilon_target, SLACK * delta)
-    shortest, longest = _PATH_LIMITS
-    path = min(max(kappa * mu * size / math.sqrt(length), shortest), longest)
-    return Recipe(rounds=rounds, learning_rate=path / rounds)
 
 
 @dataclass(frozen=True, kw_only=True)

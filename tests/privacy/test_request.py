@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accounting import SLACK, Event, epsilon, gaussian_epsilon
+from privacy.accounting import SLACK, Event, epsilon
 from privacy.conformance import check_plan
-from privacy.plan import PrivacyRequest, default_recipe, resolve_privacy
+from privacy.plan import PrivacyRequest, resolve_privacy
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.jobs import Privacy, Release, Site
@@ -218,27 +218,3 @@ def test_requests_that_cannot_be_met(
 ) -> None:
     with pytest.raises(InputError, match=named):
         resolve(PrivacyRequest(epsilon=3.0, **fields), **changed)
-
-
-def test_recipe_follows_the_signal() -> None:
-    def path(**changed: Any) -> float:
-        arguments: dict[str, Any] = {
-            "epsilon_target": 1.0, "delta": 1e-5, "rounds": 10, "kappa": 0.5, "size": 500,
-            "length": 31,
-        }  # fmt: skip
-        recipe = default_recipe(**(arguments | changed))
-        assert recipe.rounds == (arguments | changed)["rounds"]
-        return recipe.learning_rate * recipe.rounds
-
-    # mu is the Gaussian-DP parameter of the target: its own epsilon is the target.
-    mu = path(size=100) * math.sqrt(31) / (0.5 * 100)
-    assert gaussian_epsilon(mu, SLACK * 1e-5) == pytest.approx(1.0, rel=1e-6)
-    assert path(rounds=20) == pytest.approx(path())
-    assert path(size=1000) == pytest.approx(2 * path())
-    assert path(length=124) == pytest.approx(path() / 2)
-    assert path(kappa=1.0) == pytest.approx(2 * path())
-    assert path(size=10**6) == path(epsilon_target=None) == 60
-    assert path(size=1) == 1
-    for bad in ({"rounds": 0}, {"length": 0}):
-        with pytest.raises(InputError, match="recipe"):
-            path(**bad)
