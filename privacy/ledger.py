@@ -16,7 +16,7 @@ from typing import Self
 from privacy import ledger_audit
 from privacy import ledger_rules as rules
 from privacy.budget import decide
-from privacy.charges import Caps, Charge, Partition, is_digest, select
+from privacy.charges import Caps, Charge, Partition, Purpose, is_digest, select
 from privacy.composition import displayed_epsilons
 from privacy.ledger_audit import Budget, Point, Report
 from privacy.ledger_chain import Chain, check_unblocked, rows_missing
@@ -112,7 +112,10 @@ class Ledger:
         return _ids(number, charges)
 
     def settle(
-        self, job: str, now: datetime, used: Mapping[str, int] | None = None
+        self,
+        job: str,
+        now: datetime,
+        used: Mapping[Purpose, int] | Mapping[str, int] | None = None,
     ) -> dict[str, int]:
         """Give back what a job did not use, and end it here; the same settlement may come again.
 
@@ -131,7 +134,8 @@ class Ledger:
         """
         with self._chain.writing() as state:
             account = rules.find(state.accounts, job)
-            steps = dict(used) if used is not None else account.least_used
+            told = account.least_used if used is None else used
+            steps = {str(purpose): count for purpose, count in told.items()}
             if rules.check_settle(state.accounts, job, steps):
                 self._chain.append("settle", {"job": job, "used": steps}, now)
         return steps
