@@ -64,6 +64,7 @@ def data_check(
     name = _choose(config, dataset or wanted.dataset)
     task = load_task(wanted.task, wanted.schema)
     source = open_source(config.datasets[name].source, hospital.parent)
+    _check_patient(name, config.datasets[name], source)
     found = check(source, task)
     if as_json:
         typer.echo(json.dumps(to_document(name, found), indent=2))
@@ -107,6 +108,7 @@ def to_document(name: str, found: Profile) -> dict[str, Any]:
         "clean": found.clean,
         "rows": found.rows,
         "kept": found.kept,
+        "unit": found.unit,
         "patients": found.patients,
         "classes": found.classes,
         "columns": [dataclasses.asdict(column) for column in found.columns],
@@ -150,6 +152,17 @@ def _choose(config: HospitalConfig, name: str | None) -> str:
     return name
 
 
+def _check_patient(name: str, config: DatasetConfig, source: Source) -> None:
+    """The column that the split goes by must be there, or no job can be split."""
+    offered = source.columns()
+    if config.patient is not None and config.patient not in offered:
+        raise InputError(
+            f"datasets.{name}.patient: the source lacks {config.patient!r}",
+            expected=f"one of {', '.join(offered)}",
+            remedy="name the column of the patient's number, or leave the key out",
+        )
+
+
 def _suggested(column: ColumnProfile, offered: tuple[str, ...]) -> ColumnProfile:
     """An absent column with the name in the source that is most like its own."""
     close = difflib.get_close_matches(column.name, offered, n=1)
@@ -186,8 +199,10 @@ def _print(name: str, config: DatasetConfig, found: Profile) -> None:
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
     console.print(Text(f"Data set {name}, {config.source.path}", style="bold"))
-    patients = f", of {found.patients} patients" if found.patients != found.kept else ""
-    console.print(Text(f"{found.rows} rows, {found.kept} usable{patients}"))
+    unit = f"of {found.patients} patients"
+    if found.unit == "record":
+        unit = "each protected by itself, since the schema names no patient"
+    console.print(Text(f"{found.rows} rows, {found.kept} usable, {unit}"))
     console.print(_columns_table(found))
     classes = "   ".join(f"{label}: {count}" for label, count in found.classes.items())
     console.print(Text(f"Rows by class   {classes}\n"))

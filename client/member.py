@@ -8,6 +8,7 @@ code from a fixed list; the reason stays in the journal.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from client.finish import store_model
 from client.hospital import Hospital
 from client.release import Releaser
 from client.session import Session, Sessions
+from client.training import check_guards
 from privacy import cohort_keys
 from privacy.envelope import make_bundles, open_bundle
 from privacy.he.parameters import SEAL_LIBRARY
@@ -24,7 +26,14 @@ from privacy.plan import DpPlan
 from protocol.canonical import to_canonical
 from protocol.cohort import Cohort, Rules
 from protocol.cohort import Member as CohortMember
-from protocol.errors import BudgetError, Code, FedwardError, IntegrityError, RefusalError
+from protocol.errors import (
+    BudgetError,
+    BusyError,
+    Code,
+    FedwardError,
+    IntegrityError,
+    RefusalError,
+)
 from protocol.jobs import Job
 from protocol.messages import (
     Body,
@@ -48,6 +57,7 @@ from protocol.signing import fingerprint, verify
 from protocol.tensors import weights_digest
 
 REPLY_S = 3600.0
+_LOG = logging.getLogger(__name__)
 
 
 class Member:
@@ -74,7 +84,9 @@ class Member:
             self._check_header(header)
             return self._carry_out(packet, header, place)
         except FedwardError as error:
-            return self._refuse(error, place)
+            return self._refuse(error, _code(error), str(error), place)
+        except Exception as error:  # noqa: BLE001 - its text may quote a record; it stays here
+            return self._refuse(error, Code.FAILED, type(error).__name__, place)
 
     def _carry_out(self, packet: Packet, header: Header, place: Place) -> Packet:
         match packet.kind:
@@ -103,6 +115,10 @@ class Member:
         if hospital.key.fingerprint in body.heads:
             hospital.ledger.check_echo(body.heads[hospital.key.fingerprint])
         admitted = self._admit(job)
+        try:
+            check_guards(admitted)
+        except FedwardError as error:
+            raise RefusalError(Code.TASK, str(error)) from error
         self._reserve(admitted)
         ephemeral = Ephemeral.generate()
         member = ephemeral.member(
@@ -186,6 +202,8 @@ class Member:
         if cohort.epoch <= session.epoch:
             raise RefusalError(Code.REPLAYED, "an epoch that is not newer than the present one")
         packing = job.encryption.update
+        if not {member.name for member in cohort.members} <= {site.name for site in job.sites}:
+            raise RefusalError(Code.COHORT, "a member that the job does not ask")
         cohort.verify(
             job=job.digest,
             roster=job.roster,
@@ -228,10 +246,16 @@ class Member:
         if body.finish:
             stepped = self._finish(releaser, session, stepped)
         reply = self._reply(stepped, place)
-        self._sessions.save(replace(session, reply=reply))
         if body.finish:
-            self._hospital.forget()
+            self._end(header.job)
+        else:
+            self._sessions.save(replace(session, reply=reply))
         return reply
+
+    def _end(self, job: str) -> None:
+        """Drop the job's keys and records from memory."""
+        self._sessions.drop(job)
+        self._hospital.forget()
 
     def _enter(self, session: Session, body: Step, header: Header) -> Session:
         """Take over a new epoch's cohort and keys, or check that the message is of the present."""
@@ -267,8 +291,7 @@ class Member:
         else:
             hospital.ledger.void(session.job.digest, hospital.clock())
         hospital.journal.append("stopped", {"job": session.job.digest})
-        self._sessions.drop(header.job)
-        hospital.forget()
+        self._end(header.job)
         return Stopped(head=hospital.ledger.head)
 
     # -- what every message needs ---------------------------------------------------------------
@@ -300,13 +323,18 @@ class Member:
             deadline=deadline,
         )
 
-    def _refuse(self, error: FedwardError, place: Place) -> Packet:
-        code = Code.FAILED
-        if isinstance(error, RefusalError):
-            code = error.code
-        elif isinstance(error, IntegrityError):
-            code = Code.SIGNATURE
+    def _refuse(self, error: Exception, code: Code, reason: str, place: Place) -> Packet:
+        """The coordinator gets the code; reason and traceback stay in the hospital."""
+        _LOG.debug("refused", exc_info=error)
         self._hospital.journal.append(
-            "refused", {"job": place.job, "code": str(code), "reason": str(error)}
+            "refused", {"job": place.job, "code": str(code), "reason": reason}
         )
         return self._reply(Refused(name=self._hospital.name, reason=str(code)), place)
+
+
+def _code(error: FedwardError) -> Code:
+    if isinstance(error, RefusalError):
+        return error.code
+    if isinstance(error, BusyError):
+        return Code.BUSY
+    return Code.SIGNATURE if isinstance(error, IntegrityError) else Code.FAILED

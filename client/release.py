@@ -74,8 +74,8 @@ class Releaser:
         """
         self._apply_total(body)
         self._apply_counts(body)
-        counts = self._release("evaluation") if body.evaluate else None
-        update = self._release("update") if body.train else None
+        counts = self._release("evaluation", body.round) if body.evaluate else None
+        update = self._release("update", body.round) if body.train else None
         publication = self.job.publication
         metrics = self.metrics if publication.metrics else {}
         return Stepped(
@@ -147,11 +147,18 @@ class Releaser:
 
     # -- what leaves ----------------------------------------------------------------------------
 
-    def _release(self, purpose: str) -> bytes:
+    def _release(self, purpose: str, round_number: int) -> bytes:
         """Make one release and record it; its bytes exist nowhere else before that.
 
         Guarantee: one plaintext per (job, epoch, attempt, purpose): the ledger refuses a second.
+        Without noise one per round: the difference of two sums over unchanged weights would be
+        the contribution of a hospital that was in one of them only.
         """
+        repeated = self.session.released.get(purpose, 0) >= round_number
+        if repeated and self.job.privacy.mode == "none":
+            raise RefusalError(Code.POLICY, "a second sum of the same weights without noise")
+        released = {**self.session.released, purpose: round_number}
+        self.session = replace(self.session, released=released)
         if self.job.encryption.scheme == "none":
             data = self._clear(purpose)
         else:

@@ -8,8 +8,8 @@ never leaves the driver's memory.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from privacy.envelope import EpochKeys
@@ -36,6 +36,7 @@ class Session:
         counted: Last attempt whose evaluation counts were read.
         cohort: Current cohort, None before the first.
         keys: Keys of the epoch; None before it, after a failed check, and in clear runs.
+        released: Last round of which each purpose was released.
         made: Epoch for which this node made keys as the cohort's maker, 0 for none.
         request: SHA-256 of the last request that was answered.
         reply: The answer to it, sent again when the same request comes again.
@@ -50,6 +51,7 @@ class Session:
     counted: int = 0
     cohort: Cohort | None = None
     keys: EpochKeys | None = None
+    released: Mapping[str, int] = field(default_factory=dict)
     made: int = 0
     request: str = ""
     reply: Packet | None = None
@@ -126,6 +128,7 @@ class _Packed:
     counted: int
     cohort: bytes | None
     keys: tuple[bytes, bytes] | None
+    released: dict[str, int]
     made: int
     request: str
     reply: dict[str, bytes] | None
@@ -144,6 +147,7 @@ def _pack(session: Session) -> bytes:
             counted=session.counted,
             cohort=None if session.cohort is None else session.cohort.to_bytes(),
             keys=None if keys is None else (keys.bfv, keys.data),
+            released=dict(session.released),
             made=session.made,
             request=session.request,
             reply=None if session.reply is None else session.reply.to_wire(),
@@ -163,6 +167,7 @@ def _unpack(data: bytes) -> Session:
         counted=packed.counted,
         cohort=None if packed.cohort is None else Cohort.from_bytes(packed.cohort),
         keys=None if packed.keys is None else EpochKeys(*packed.keys),
+        released=packed.released,
         made=packed.made,
         request=packed.request,
         reply=None if packed.reply is None else Packet.from_wire(packed.reply),

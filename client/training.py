@@ -18,6 +18,7 @@ from learning.task import Metric, Records
 from learning.trainer import train
 from privacy.engine import Engine
 from privacy.grid import Quantiser, release
+from privacy.guards import run_guards
 from privacy.noise import Entropy, poisson_sample
 from privacy.plan import DpPlan
 from protocol.jobs import Job
@@ -50,6 +51,20 @@ class Local:
     def job(self) -> Job:
         """The job."""
         return self.admitted.job
+
+
+def check_guards(admitted: Admitted) -> None:
+    """Try the known holes on invented records before anything is trained privately.
+
+    Raises:
+        InputError: Names the hole.
+    """
+    job, task = admitted.job, admitted.task
+    if job.privacy.mode == "none" or admitted.strategy.contribution == "statistics":
+        return
+    run_guards(
+        task.model, task.loss, task.generate, clip=job.privacy.update.clip, unit=job.privacy.unit
+    )
 
 
 def quantiser(job: Job) -> Quantiser:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from privacy.he.sum import SumProcess
 from protocol.canonical import from_canonical
+from protocol.card import Card
 from protocol.cohort import Cohort
 from protocol.cohort import Member as CohortMember
 from protocol.errors import Code, FedwardError, IntegrityError
@@ -31,6 +32,7 @@ from protocol.messages import (
     Step,
     Stepped,
     Stop,
+    Stopped,
     open_header,
     pack,
     read_body,
@@ -204,27 +206,34 @@ class Course:
 
     def _enrolled(self, arrival: Arrival) -> dict[str, Answer]:
         """Who answered is known only from the answer: its sender must be in the roster."""
+        if arrival.packet is None:
+            return {}
         for card in self._launch.roster.members:
             try:
                 header = self._opened(arrival, card.signing)
             except IntegrityError:
                 continue
-            if header is None or arrival.packet is None:
-                return {}
-            if arrival.packet.kind == Refused.KIND:
-                refused = read_body(arrival.packet, header, Refused)
-                return {card.name: Answer(code=refused.code)}
-            body = read_body(arrival.packet, header, Enrolled)
-            member = CohortMember.from_bytes(body.member)
-            member.verify(job=self._job.digest, roster=self._job.roster)
-            if (member.name, member.signing) != (card.name, card.signing):
+            except FedwardError:
+                return {card.name: Answer(code=Code.VERSION)}
+            try:
+                return {card.name: self._enrol_site(card, arrival.node, arrival.packet, header)}
+            except FedwardError:
                 return {card.name: Answer(code=Code.SIGNATURE)}
-            self._launch.heads[card.fingerprint] = body.head
-            self._sites[card.name] = _Site(
-                arrival.node, card.signing, card.fingerprint, body.member
-            )
-            return {card.name: Answer(key=card.fingerprint, initial_weights=body.initial_weights)}
         return {}
+
+    def _enrol_site(self, card: Card, node: int, packet: Packet, header: Header | None) -> Answer:
+        if header is None:
+            return Answer(code=Code.DEADLINE)
+        if packet.kind == Refused.KIND:
+            return Answer(code=read_body(packet, header, Refused).code)
+        body = read_body(packet, header, Enrolled)
+        member = CohortMember.from_bytes(body.member)
+        member.verify(job=self._job.digest, roster=self._job.roster)
+        if (member.name, member.signing) != (card.name, card.signing):
+            return Answer(code=Code.SIGNATURE)
+        self._launch.heads[card.fingerprint] = body.head
+        self._sites[card.name] = _Site(node, card.signing, card.fingerprint, body.member)
+        return Answer(key=card.fingerprint, initial_weights=body.initial_weights)
 
     # -- keys -----------------------------------------------------------------------------------
 
@@ -278,6 +287,7 @@ class Course:
         }
         ordered = tuple(site for site in command.members if site in contributors)
         complete = ordered == command.members or not self._rules.masked
+        self._results = {}
         for purpose, collector in collectors.items():
             if complete and ordered:
                 self._results[command.attempt, purpose] = (ordered, collector.result())
@@ -319,8 +329,7 @@ class Course:
 
     def _stop(self, command: rounds.Stop) -> dict[str, Answer]:
         bodies = {site: Stop(reason=command.reason) for site in command.sites}
-        for _ in self._ask_sites(bodies, self._place(0), Stop):
-            pass
+        self._ask_sites(bodies, self._place(0), Stopped)
         return {}
 
     # -- talking to hospitals -------------------------------------------------------------------

@@ -47,7 +47,9 @@ class Rules:
         """The rules that a job's numbers state."""
         return cls(
             rounds=job.training.rounds,
-            spare_attempts=job.training.spare_attempts,
+            # Without noise, two sums of the same weights would bare the hospital that is missing
+            # from the second, so no attempt is repeated.
+            spare_attempts=0 if job.privacy.mode == "none" else job.training.spare_attempts,
             sites=tuple(site.name for site in job.sites),
             min_sites=job.min_sites,
             min_honest=2 if job.masked else 1,

@@ -74,6 +74,7 @@ class Profile:
     Args:
         rows: Rows of the source.
         kept: Rows with a known class and a patient.
+        unit: Whom a job protects: `patient`, or `record` where the schema names no patient.
         patients: Different patients among them.
         classes: Rows that are kept, by class.
         columns: Every column of the schema, inputs first.
@@ -81,6 +82,7 @@ class Profile:
 
     rows: int
     kept: int
+    unit: str
     patients: int
     classes: dict[str, int]
     columns: tuple[ColumnProfile, ...]
@@ -110,6 +112,7 @@ def inspect(task: Task, table: Table, absent: Collection[str] = ()) -> Profile:
     return Profile(
         rows=report.rows,
         kept=report.kept,
+        unit=task.schema.unit,
         patients=records.num_patients,
         classes=dict(zip(texts, count_C.tolist(), strict=True)),
         columns=tuple(_columns(task.schema, table, report, absent)),

@@ -58,11 +58,11 @@ class Files:
         self.datasets("sepsis")
         self.document({"dataset": "sepsis", "schema": SCHEMA, "min_sites": "not looked at"})
 
-    def datasets(self, *names: str, columns: Mapping[str, str] | None = None) -> None:
+    def datasets(self, *names: str, columns: Mapping[str, str] | None = None, **more: str) -> None:
         source = {"kind": "csv", "path": "records.csv", "columns": dict(columns or {})}
         config = {
             "name": "north",
-            "datasets": {name: {"source": source, "population": "all"} for name in names},
+            "datasets": {name: {"source": source, "population": "all", **more} for name in names},
             "populations": {"all": {}},
         }
         self.hospital.write_text(json.dumps(config))
@@ -217,7 +217,7 @@ class TestVerdicts:
     ) -> None:
         files.document({"dataset": "sepsis", "schema": {**SCHEMA, "patient": None}})
         document, _ = report()
-        assert (document["kept"], document["patients"]) == (4, 4)
+        assert (document["unit"], document["kept"], document["patients"]) == ("record", 4, 4)
 
 
 class TestAbsentColumns:
@@ -286,6 +286,15 @@ class TestWhatIsChecked:
         with pytest.raises(InputError, match=message):
             data_check(files.hospital, files.job)
 
+    def test_the_column_that_the_split_goes_by_is_there(self, files: Files) -> None:
+        files.datasets("sepsis", patient="patient")
+        data_check(files.hospital, files.job)
+        files.datasets("sepsis", patient="PATNR")
+        with pytest.raises(
+            InputError, match=r"datasets\.sepsis\.patient: the source lacks 'PATNR'"
+        ):
+            data_check(files.hospital, files.job)
+
     def test_a_schemas_mistake_has_its_line(self, files: Files) -> None:
         files.job.write_text(
             "dataset: sepsis\nschema:\n  columns:\n"
@@ -307,6 +316,13 @@ class TestCommand:
         assert LOCAL in done.stdout
         assert "4 rows, 4 usable, of 3 patients" in done.stdout
         assert "no: 2   yes: 2" in done.stdout
+
+    def test_says_whom_a_job_protects(
+        self, files: Files, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        files.document({"dataset": "sepsis", "schema": {**SCHEMA, "patient": None}})
+        data_check(files.hospital, files.job)
+        assert "4 usable, each protected by itself" in capsys.readouterr().out
 
     def test_a_nan_is_shown_then_told_in_one_line(self, files: Files) -> None:
         files.plant(age=["nan", "60", "70", "80"])
