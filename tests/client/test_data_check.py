@@ -290,9 +290,7 @@ class TestWhatIsChecked:
         files.datasets("sepsis", patient="patient")
         data_check(files.hospital, files.job)
         files.datasets("sepsis", patient="PATNR")
-        with pytest.raises(
-            InputError, match=r"datasets\.sepsis\.patient: the source lacks 'PATNR'"
-        ):
+        with pytest.raises(InputError, match=r"sepsis\.patient: the source lacks 'PATNR'"):
             data_check(files.hospital, files.job)
 
     def test_a_schemas_mistake_has_its_line(self, files: Files) -> None:
