@@ -1,0 +1,109 @@
+"""How long a reservation and its settlement take in a privacy ledger that holds many events.
+
+Run `python benchmarks/ledger.py`, with `--json` for programs. Each timed pair is two transactions,
+each on the disk before it returns. `q = 1` is the default recipe; the other ledger holds only
+sub-sampled events with noises that all differ, the dearest thing to compose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from privacy.budget import Caps, Charge
+from privacy.ledger import Ledger
+from protocol.signing import SigningKey
+
+EVENTS = 300
+PAIRS = 60
+TARGET_MS = 5.0
+CAPS = Caps(epsilon=1e3, epsilon_worst=1e3, delta=1e-5)
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def charge(number: int, q: float) -> Charge:
+    return Charge(
+        population="benchmark",
+        partition="train",
+        job=f"{number:064x}",
+        purpose="update",
+        sigma_effective=20 + number / 100,
+        sigma_own=10 + number / 200,
+        q=q,
+        steps=12,
+        clip=1.0,
+        declared_size=500,
+        cohort_size=5,
+        colluding_sites=1,
+    )
+
+
+def pair(ledger: Ledger, number: int, q: float) -> float:
+    """Seconds of one reservation and its settlement."""
+    one = charge(number, q)
+    begun = time.perf_counter()
+    ledger.reserve([one], CAPS, NOW)
+    ledger.settle(one.job, NOW, {"update": 10})
+    return time.perf_counter() - begun
+
+
+def measure(name: str, q: float, folder: Path, events: int) -> dict[str, object]:
+    path, key = folder / f"{name}.sqlite", SigningKey.generate()
+    with Ledger.open(path, key) as ledger:
+        for number in range(events):
+            pair(ledger, number, q)
+        times = [pair(ledger, events + number, q) for number in range(PAIRS)]
+    begun = time.perf_counter()
+    with Ledger.open(path, key) as ledger:
+        opened = time.perf_counter()
+        rows = ledger.verify().rows
+        verified = time.perf_counter()
+    return {
+        "ledger": name,
+        "events": events,
+        "p50_ms": 1e3 * median(times),
+        "p95_ms": 1e3 * quantiles(times, n=20)[-1],
+        "rows": rows,
+        "open_ms": 1e3 * (opened - begun),
+        "verify_ms": 1e3 * (verified - opened),
+    }
+
+
+def show(results: Sequence[dict[str, object]]) -> None:
+    table = Table(box=SIMPLE_HEAD, title=f"reserve + settle, target p50 <= {TARGET_MS} ms at q = 1")
+    for name in results[0]:
+        table.add_column(name, justify="left" if name == "ledger" else "right", no_wrap=True)
+    for result in results:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in result.values()))
+    Console().print(table)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--events", type=int, default=EVENTS, help="events before the timed ones")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        results = [
+            measure(name, q, Path(folder), options.events)
+            for name, q in (("q = 1", 1.0), ("q = 0.1", 0.1))
+        ]
+    if options.json:
+        print(json.dumps(results, indent=2))
+    else:
+        show(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
