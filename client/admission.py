@@ -79,7 +79,7 @@ def _check_origin(job: Job, *, name: str, roster: str, now: datetime) -> None:
             "the job is for another roster than the one pinned here",
             expected=roster,
             found=job.roster,
-            remedy="compare fingerprints and run 'fedward client trust ROSTER'",
+            remedy="compare its fingerprint with the coordinator's and pin the newer one",
         )
     if name not in {site.name for site in job.sites}:
         raise RefusalError(Code.ROSTER, f"the job does not ask {name} to take part")

@@ -41,11 +41,16 @@ class DatasetConfig:
             by the job's patient column or, where the job has none, by all cells of a record; then
             a column that is added or renamed moves records from one side to the other.
         test_fraction: Share of patients held out for evaluation, by keyed hash of the patient.
+        train_size: Declared, rounded number of training patients; where given, a job must state
+            it.
+        test_size: The same of held-out patients.
     """
 
     source: SourceConfig
     population: str
     patient: str | None = None
+    train_size: int | None = None
+    test_size: int | None = None
     test_fraction: float = 0.2
 
     def __post_init__(self) -> None:

@@ -154,7 +154,7 @@ class Member:
             columns = hospital.columns(job.dataset)
         except FedwardError as error:
             raise RefusalError(Code.SCHEMA, str(error)) from error
-        return admit(
+        admitted = admit(
             job,
             name=hospital.name,
             roster=hospital.roster.digest,
@@ -163,6 +163,28 @@ class Member:
             columns=columns,
             now=hospital.clock(),
         )
+        self._check_declared(job)
+        return admitted
+
+    def _check_declared(self, job: Job) -> None:
+        """Hold the job against what this hospital says of its own data set."""
+        dataset = self._hospital.config.datasets[job.dataset]
+        site = job.site(self._hospital.name)
+        for name, declared, stated in (
+            ("train_size", dataset.train_size, site.train_size),
+            ("test_size", dataset.test_size, site.test_size),
+        ):
+            if declared not in (None, stated):
+                raise RefusalError(
+                    Code.POLICY, f"declared {name}", expected=str(declared), found=str(stated)
+                )
+        # A patient with many records would be protected as if each were another person.
+        if dataset.patient is not None and job.privacy.unit != "patient":
+            raise RefusalError(
+                Code.POLICY,
+                "the data set names its patients and the job protects single records",
+                expected=f"a schema whose patient column is {dataset.patient!r}",
+            )
 
     def _reserve(self, admitted: Admitted) -> None:
         """Set the whole job's worst case aside before a single record is read."""

@@ -27,6 +27,8 @@ from strategies.one_shot import OneShot
 
 IntVector = npt.NDArray[np.int64]
 MAX_BATCH = 4096
+MAX_GRADIENTS = 1 << 25
+"""Float64 values of per-record gradients that are held at once: 256 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +166,7 @@ def _gradient_sum(local: Local, weights: FloatVector) -> FloatVector:
         clip=local.plan.release.clip,
         unit=local.job.privacy.unit,
         clipping="auto",
-        max_batch=MAX_BATCH,
+        max_batch=max(1, min(MAX_BATCH, MAX_GRADIENTS // len(weights))),
     )
     engine.load(weights)
     return engine.clipped_sum(

@@ -18,7 +18,7 @@ from protocol.jobs import Release
 MIN_SHARE = 32.0
 """Smallest standard deviation of one site's noise, in grid units.
 
-Above it the discrete Gaussian's delta is within 0.1 % of the continuous formula's.
+Above it the discrete Gaussian's delta is within 0.25 % of the continuous formula's.
 """
 MAX_MAGNITUDE = 2.0**50
 """Largest coordinate in grid units; float64 still holds it with a fraction."""

@@ -268,6 +268,7 @@ class Course:
         collectors = self._collectors(command)
         bodies = {site: self._step_body(command, site) for site in command.members}
         contributors: list[str] = []
+        metrics: list[Metrics] = []
 
         def take(site: str, body: Stepped) -> Answer:
             for purpose, collector in collectors.items():
@@ -278,6 +279,7 @@ class Course:
             contributors.append(site)
             self._launch.heads[self._sites[site].fingerprint] = body.head
             self._keep(body)
+            metrics.append(body.metrics)
             return Answer(key=body.weights_tag)
 
         place = self._place(command.attempt)
@@ -285,6 +287,9 @@ class Course:
             site: answer
             for site, (_, answer) in self._ask_sites(bodies, place, Stepped, take).items()
         }
+        # Pooled metrics are computed by every hospital from the same sum, or something is wrong.
+        if metrics and metrics[0] and all(one == metrics[0] for one in metrics):
+            self._metrics = metrics[0]
         ordered = tuple(site for site in command.members if site in contributors)
         complete = ordered == command.members or not self._rules.masked
         self._results = {}
@@ -324,8 +329,6 @@ class Course:
         self._weights_tag = body.weights_tag
         if body.model is not None:
             self._model = body.model
-        if body.metrics:
-            self._metrics = body.metrics
 
     def _stop(self, command: rounds.Stop) -> dict[str, Answer]:
         bodies = {site: Stop(reason=command.reason) for site in command.sites}

@@ -15,7 +15,10 @@ __all__ = ["run"]
 
 
 def run(
-    simulation: Simulation | Path, *, watch: Callable[[Progress], None] = lambda _: None
+    simulation: Simulation | Path,
+    *,
+    watch: Callable[[Progress], None] = lambda _: None,
+    keep: Path | None = None,
 ) -> Result:
     """Run a simulation and return one row for each of its arms.
 
@@ -24,6 +27,7 @@ def run(
             `simulations.config.read_simulation` made of one (a frozen dataclass, so that a
             notebook can vary it with `dataclasses.replace`).
         watch: Called with progress.
+        keep: Folder in which the virtual hospitals stay; left out, they are removed.
 
     Raises:
         InputError: Something in the configuration does not fit.
@@ -34,4 +38,4 @@ def run(
     from simulations.config import read_simulation  # noqa: PLC0415
 
     chosen = read_simulation(simulation) if isinstance(simulation, Path) else simulation
-    return sweep.run(chosen, watch=watch)
+    return sweep.run(chosen, watch=watch, keep=keep)

@@ -29,6 +29,10 @@ def simulate(
         str | None, typer.Option(help="inline (this process) or ray (Flower's engine).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of table, picture and page.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder in which the virtual hospitals stay, to look into afterwards."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
@@ -45,7 +49,7 @@ def simulate(
 
     console = Console(stderr=True, quiet=as_json or quiet)
     with _Bar(console) as bar:
-        result = run(chosen, watch=bar.show)
+        result = run(chosen, watch=bar.show, keep=keep)
     folder = out or chosen.config.output or Path("results") / chosen.config.name
     saved = save(result, folder)
     if as_json:

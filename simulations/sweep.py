@@ -70,12 +70,16 @@ class _Tally:
         )
 
 
-def run(simulation: Simulation, *, watch: Watch = lambda _: None) -> Result:
+def run(
+    simulation: Simulation, *, watch: Watch = lambda _: None, keep: Path | None = None
+) -> Result:
     """Run a whole simulation; this is what `fedward simulate` and notebooks call.
 
     Args:
         simulation: What to compare, see `simulations.config.read_simulation`.
         watch: Called with progress.
+        keep: Folder in which the virtual hospitals stay, each with keys, ledger, journal and models;
+            left out, they are removed.
 
     Returns:
         One row for each arm. AUROC is that of the finished model on the union of all hospitals'
@@ -94,7 +98,7 @@ def run(simulation: Simulation, *, watch: Watch = lambda _: None) -> Result:
     total = len(config.seed_list) * len(tallies)
     with SumProcess() as child:
         for index, seed in enumerate(config.seed_list):
-            bench = _Bench(simulation, data, task, seed, child)
+            bench = _Bench(simulation, data, task, seed, child, keep)
             for place, tally in enumerate(tallies):
                 done = index * len(tallies) + place
                 progress = Progress(arm=tally.arm, seed=seed, done=done, total=total)
@@ -122,12 +126,14 @@ class _Bench:
         task: Task,
         seed: int,
         child: SumProcess,
+        keep: Path | None,
     ) -> None:
         self._simulation = simulation
         self._config = simulation.config
         self._task = task
         self._seed = seed
         self._child = child
+        self._keep = keep
         self._shares = _deal(self._config, data, task, seed)
         with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
             self.splits: Mapping[str, Split] = self._found(Path(folder)).splits(task)
@@ -151,8 +157,24 @@ class _Bench:
             for weights in self._baseline(arm):
                 tally.aurocs.append(pooled_auroc(self._task, weights, self.splits))
             return ""
+        if self._keep is not None:
+            return self._federated(self._kept(arm), tally, watch, progress)
         with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
             return self._federated(Path(folder), tally, watch, progress)
+
+    def _kept(self, arm: Arm) -> Path:
+        """A new folder for one arm and seed.
+
+        Raises:
+            InputError: An earlier simulation left its hospitals there.
+        """
+        epsilon = "" if arm.epsilon is None else f"-{arm.epsilon:g}"
+        folder = Path(self._keep or "") / f"{arm.arm}{epsilon}-seed-{self._seed}"
+        if folder.exists():
+            raise InputError(
+                f"{folder}: exists already", remedy="name another folder, or remove this one"
+            )
+        return folder
 
     def _baseline(self, arm: Arm) -> Sequence[FloatVector]:
         if arm.arm == "pooled":

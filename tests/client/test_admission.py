@@ -115,7 +115,7 @@ class TestOrigin:
         ("path", "value", "code", "message"),
         [
             ("version", 2, Code.VERSION, "job version; expected 1; found 2"),
-            ("roster", "e" * 64, Code.ROSTER, "another roster.*fedward client trust"),
+            ("roster", "e" * 64, Code.ROSTER, "another roster.*pin the newer one"),
             ("expires", "2026-11-20T08:59:59+00:00", Code.EXPIRED, "the job has expired"),
             ("expires", "2026-11-20T20:00:00", Code.EXPIRED, "RFC 3339 time with a zone"),
             ("expires", "never", Code.EXPIRED, "RFC 3339 time with a zone"),
