@@ -49,7 +49,15 @@ def ledger(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Show the privacy budget: what is spent, reserved and refused, and by which jobs."""
+    """Show the privacy budget: what is spent, reserved and refused, and by which jobs.
+
+    "Held to cap" is epsilon as admission counts it, which is what the cap limits; "epsilon" is the
+    tightest count of the same releases.
+
+    Raises:
+        InputError: No ledger is named, the population is unknown, or a file cannot be written.
+        IntegrityError: The ledger does not hold, or is another hospital's.
+    """
     hospital = None if config is None else _hospital(config)
     with Ledger.open(_locate(path, hospital), None) as opened:
         report = opened.verify() if verify else opened.report()
