@@ -106,6 +106,9 @@ class _Root(LazyGroup):
         "simulate": Mount(
             "simulations.cli:simulate", "Run a whole consortium on this machine.", "Researcher"
         ),
+        "audit": Mount(
+            "simulations.audit_cli:audit", "Test the claimed privacy with canaries.", "Researcher"
+        ),
     }
 
 
