@@ -23,7 +23,8 @@ from rich.table import Table
 from learning.task import load_task
 from privacy.plan import PrivacyRequest
 from protocol.jobs import Named, Site
-from server.jobs import EncryptionRequest, EvaluationRequest, JobRequest, TrainingRequest, resolve
+from server.jobs import resolve
+from server.requests import EncryptionRequest, EvaluationRequest, JobRequest, TrainingRequest
 from simulations.consortium import declared, found, hospital_names
 from simulations.engine import run_job
 

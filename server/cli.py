@@ -16,7 +16,8 @@ from privacy.he.accumulator import Shape
 from privacy.he.parameters import num_words
 from privacy.he.words import framed_size
 from protocol.jobs import Job
-from server.jobs import Origin, read_request, resolve
+from server.jobs import Origin, resolve
+from server.requests import read_request
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Plan jobs for a consortium of hospitals."

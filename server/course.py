@@ -47,6 +47,7 @@ from server.sums import Collector, Sums
 B = TypeVar("B", bound=Body)
 Metrics = Mapping[str, tuple[float, float, float]]
 JOIN_WAIT_S = 120.0
+DISMISS_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +165,7 @@ class Course:
             after = rounds.advance(self._rules, state, answers)
             self._note(state, after, time.perf_counter() - begin)
             state = after
+        self._dismiss(state.members)
         return Outcome(
             status=state.command.status,
             reason=state.command.reason,
@@ -335,6 +337,12 @@ class Course:
         self._ask_sites(bodies, self._place(0), Stopped)
         return {}
 
+    def _dismiss(self, members: tuple[str, ...]) -> None:
+        """Let those who were lost on the way settle, if they can be reached; nobody waits long."""
+        lost = [site for site in self._sites if site not in members]
+        body = Stop(reason="the job is over")
+        self._ask_sites(dict.fromkeys(lost, body), self._place(0), Stopped, wait_s=DISMISS_WAIT_S)
+
     # -- talking to hospitals -------------------------------------------------------------------
 
     def _ask_sites(
@@ -343,6 +351,8 @@ class Course:
         place: Place,
         cls: type[B],
         take: Callable[[str, B], Answer] = lambda _, __: Answer(),
+        *,
+        wait_s: float | None = None,
     ) -> dict[str, tuple[B | None, Answer]]:
         """Send each hospital its message and read the answers as they come."""
         names = {self._sites[site].node: site for site in bodies}
@@ -351,7 +361,7 @@ class Course:
             for site, body in bodies.items()
         }
         answers: dict[str, tuple[B | None, Answer]] = {}
-        for arrival in self._ask(packets):
+        for arrival in self._ask(packets, wait_s):
             site = names[arrival.node]
             answers[site] = self._read(arrival, site, place, cls, take)
             code = answers[site][1].code
@@ -382,9 +392,9 @@ class Course:
         except FedwardError:
             return None, Answer(code=Code.FAILED)
 
-    def _ask(self, packets: Mapping[int, Packet]) -> Iterator[Arrival]:
+    def _ask(self, packets: Mapping[int, Packet], wait_s: float | None = None) -> Iterator[Arrival]:
         self._traffic[1] += sum(packet.size for packet in packets.values())
-        for arrival in self._exchange.ask(packets, timeout_s=self._job.timeout_s):
+        for arrival in self._exchange.ask(packets, timeout_s=wait_s or self._job.timeout_s):
             self._traffic[0] += 0 if arrival.packet is None else arrival.packet.size
             yield arrival
 

@@ -265,7 +265,8 @@ def _attempted(
     came = tuple(s for s in command.members if answers[s].code is None)
     odd = _minority({site: answers[site].key for site in came})
     came = tuple(s for s in came if s not in odd)
-    complete = came == command.members or (not rules.masked and not command.finish)
+    # A hospital with other weights is in the sum already, masked or not: nobody may use it.
+    complete = not odd and (came == command.members or not rules.masked)
     # Whoever answered has applied the sums that this attempt carried.
     state = replace(state, members=came, total_attempt=0, counts_attempt=0)
     if command.finish:

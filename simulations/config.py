@@ -10,7 +10,7 @@ from typing import Literal
 from protocol.config import read
 from protocol.errors import InputError
 from protocol.jobs import Mode, Named, Publication, Site
-from server.jobs import EncryptionRequest, JobRequest, TrainingRequest, read_request
+from server.requests import EncryptionRequest, JobRequest, TrainingRequest, read_request
 from simulations.partition import Partition
 
 ArmName = Literal["local_only", "pooled", "clear", "distributed", "local", "encrypted"]

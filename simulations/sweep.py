@@ -78,7 +78,7 @@ def run(
     Args:
         simulation: What to compare, see `simulations.config.read_simulation`.
         watch: Called with progress.
-        keep: Folder in which the virtual hospitals stay, each with keys, ledger, journal and models;
+        keep: Folder in which the virtual hospitals stay, with their ledgers, journals and models;
             left out, they are removed.
 
     Returns:

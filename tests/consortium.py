@@ -12,7 +12,8 @@ import numpy as np
 
 from privacy.plan import PrivacyRequest
 from protocol.jobs import Job, Mode, Named, Site
-from server.jobs import EncryptionRequest, JobRequest, Origin, TrainingRequest, resolve
+from server.jobs import Origin, resolve
+from server.requests import EncryptionRequest, JobRequest, TrainingRequest
 from simulations.consortium import Columns, Consortium, found, hospital_names
 
 DATASET = "sepsis"

@@ -14,7 +14,7 @@ from learning.diagnosis import Diagnosis
 from privacy.plan import PrivacyRequest, check_plan
 from protocol.errors import Code, RefusalError
 from protocol.jobs import Job, Named, Publication
-from server.jobs import EncryptionRequest, JobRequest, TrainingRequest
+from server.requests import EncryptionRequest, JobRequest, TrainingRequest
 from strategies.fedsgd import FedSgd
 from tests.consortium import DATASET, EPOCH, make_job, make_request, schema
 

@@ -19,12 +19,7 @@ from privacy.plan import DpPlan, PrivacyRequest, check_plan
 from protocol.errors import InputError
 from protocol.jobs import Job, Mode, Named, Site
 from protocol.tensors import weights_digest
-from server.jobs import (
-    EncryptionRequest,
-    EvaluationRequest,
-    TrainingRequest,
-    read_request,
-)
+from server.requests import EncryptionRequest, EvaluationRequest, TrainingRequest, read_request
 from strategies.base import strategy_of
 from tests.consortium import EPOCH, make_job, make_request, schema
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.canonical import to_canonical
 from protocol.errors import Code
-from server.jobs import EncryptionRequest
+from server.requests import EncryptionRequest
 from server.rounds import (
     Answer,
     Attempt,

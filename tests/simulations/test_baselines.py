@@ -17,7 +17,7 @@ from client.hospital import Split
 from learning.task import Records, Report, Task, load_task
 from protocol.errors import InputError
 from protocol.jobs import Named
-from server.jobs import read_request
+from server.requests import read_request
 from simulations.baselines import local_only, pooled, pooled_auroc
 from simulations.config import DataConfig
 from simulations.data import load_data

@@ -14,7 +14,8 @@ from learning.schema import Schema
 from learning.task import load_task
 from protocol.config import parse
 from protocol.errors import InputError
-from server.jobs import Origin, read_request, resolve
+from server.jobs import Origin, resolve
+from server.requests import read_request
 from simulations.config import DataConfig
 from simulations.data import load_data
 

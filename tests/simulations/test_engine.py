@@ -12,7 +12,7 @@ import pytest
 from learning.metrics import auroc
 from privacy.plan import PrivacyRequest
 from protocol.jobs import Job, Named
-from server.jobs import EncryptionRequest, TrainingRequest
+from server.requests import EncryptionRequest, TrainingRequest
 from simulations.consortium import Consortium
 from simulations.engine import run_job
 from tests.consortium import make_consortium, make_job, make_request
