@@ -10,19 +10,16 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from privacy import ledger_audit
 from privacy import ledger_rules as rules
 from privacy.budget import decide
-from privacy.charges import Caps, Charge, Partition, Purpose, is_digest, select
-from privacy.composition import displayed_epsilons
-from privacy.ledger_audit import Budget, Point, Report
+from privacy.charges import Caps, Charge, Purpose, is_digest
 from privacy.ledger_chain import Chain, check_unblocked, rows_missing
+from privacy.ledger_reader import Reader
 from privacy.ledger_state import to_request
 from protocol.errors import InputError, IntegrityError
-from protocol.keyfile import replace_file
 from protocol.signing import SigningKey
 
 SPLIT_KEY_BYTES = 32
@@ -32,15 +29,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger:
+class Ledger(Reader):
     """An open ledger, of one process and one thread; others may have the same file open.
 
     Guarantee: whatever was recorded as released is covered by charges that count, at any moment
     and after any crash, so no epsilon computed here is less than that of the releases.
     """
-
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
 
     @classmethod
     def open(
@@ -65,21 +59,6 @@ class Ledger:
             BusyError: Another process is writing for too long.
         """
         return cls(Chain.open(path, signing_key, clock, busy_timeout_s))
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._chain.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def reserve(self, charges: Sequence[Charge], caps: Caps, now: datetime) -> tuple[str, ...]:
         """Reserve the worst case of a whole job, or nothing.
@@ -175,16 +154,6 @@ class Ledger:
             rules.check_release(state.accounts, job, epoch, attempt, purpose)
             self._chain.append("release", {**fields, "digest": digest})
 
-    def attempts(self, job: str) -> int:
-        """The highest attempt that released anything, 0 when none did; the next is one higher."""
-        account = self._chain.current().accounts.get(job)
-        return 0 if account is None else account.attempts
-
-    def finished(self, job: str) -> bool:
-        """Whether a job is over here: settled, or marked as finished."""
-        account = self._chain.current().accounts.get(job)
-        return account is not None and account.over
-
     def mark_finished(self, job: str) -> None:
         """End a job for good: it releases nothing any more and cannot be reserved again.
 
@@ -194,21 +163,6 @@ class Ledger:
         with self._chain.writing() as state:
             if rules.check_finish(state.accounts, job):
                 self._chain.append("finish", {"job": job})
-
-    def spent(self, *, population: str, partition: Partition, delta: float) -> tuple[float, float]:
-        """Both epsilons of all that is reserved or settled, by the tightest count.
-
-        Returns:
-            Epsilon under the stated trust, and if every other hospital colludes.
-        """
-        return displayed_epsilons(
-            select(self._chain.current().counted(), population, partition), delta
-        )
-
-    @property
-    def head(self) -> str:
-        """Hash of the last row, which fixes all rows before it."""
-        return self._chain.current().head
 
     def check_echo(self, head: str) -> None:
         """Hold the head that the coordinator saw last against the chain.
@@ -253,38 +207,6 @@ class Ledger:
     def rotate(self, signing_key: SigningKey) -> None:
         """Hand the chain over to the node's new key, by a row that the present key signs."""
         self._chain.hand_over(signing_key)
-
-    def verify(self) -> Report:
-        """Read the whole file again: pages, chain, each signature, each decision, each epsilon.
-
-        Raises:
-            IntegrityError: Says which row does not hold.
-        """
-        store = self._chain.store
-        store.check_pages()
-        self._chain.current()
-        return ledger_audit.audit(store.rows(1), store.split_keys())
-
-    def report(self) -> Report:
-        """The same report without reading the file again."""
-        return ledger_audit.report(self._chain.current())
-
-    def history(self) -> dict[Budget, list[Point]]:
-        """Both epsilons after each row that changed them, by population and partition."""
-        return ledger_audit.history(self._chain.store.rows(1))
-
-    def jobs(self) -> list[rules.Account]:
-        """Each job that ever asked for budget, in order, refused requests included."""
-        state = self._chain.current()
-        return sorted([*state.accounts.values(), *state.refused], key=lambda account: account.row)
-
-    def export(self, path: Path) -> None:
-        """Write the chain as JSON, whole or not at all; the split keys stay here.
-
-        Raises:
-            InputError: The file cannot be written.
-        """
-        replace_file(path, ledger_audit.to_json(self._chain.store.rows(1)))
 
 
 def _ids(row: int, charges: Sequence[Charge]) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from protocol.keyfile import save_secret
 
 APPLICATION_ID = 0x46774C67
 FORMAT = 1
+_VERSIONS = slice(18, 20)
+"""Where a database's header says that it is in WAL mode (SQLite file format, section 1.3.3)."""
+
 _SCHEMA = (
     "CREATE TABLE rows (number INTEGER PRIMARY KEY, body BLOB NOT NULL, signature BLOB NOT NULL)",
     "CREATE TABLE split_keys (population TEXT PRIMARY KEY, key BLOB NOT NULL)",
@@ -76,8 +79,7 @@ class Store:
             self._connection = _connect(path, busy_timeout_s)
             try:
                 self._check_format()
-                mode = "journal_mode = WAL" if writable else "query_only = ON"
-                self._connection.execute(f"PRAGMA {mode}")
+                self._connection.execute(f"PRAGMA query_only = {int(not writable)}")
             except BaseException:
                 self._connection.close()
                 raise
@@ -93,9 +95,11 @@ class Store:
             for statement in _SCHEMA:
                 connection.execute(statement)
             _insert(connection, first)
-            data = connection.serialize()
+            data = bytearray(connection.serialize())
+        # Born in WAL mode: a switch later on fails at once where two processes open the new file.
+        data[_VERSIONS] = b"\x02\x02"
         try:
-            save_secret(path, data)
+            save_secret(path, bytes(data))
         except InputError:
             if not path.exists():
                 raise

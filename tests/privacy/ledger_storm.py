@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from itertools import count, takewhile
@@ -55,11 +56,12 @@ def start(path: Path, notes: Path) -> int:
     """Fork a writer; its process id."""
     pid = os.fork()
     if pid == 0:
+        # A writer ends by a kill; anything else is a failure that `stop` sees.
         try:
             write(path, notes)
-        finally:
-            # A writer ends by a kill; anything else is a failure that `stop` sees.
-            os._exit(1)
+        except BaseException:  # noqa: BLE001 - the parent's frames above must not go on here
+            traceback.print_exc()
+        os._exit(1)
     return pid
 
 

@@ -72,6 +72,21 @@ def test_a_reservation_counts_in_full_until_it_is_settled(ledger: Ledger) -> Non
     assert ledger.head == ledger.report().head
 
 
+def test_a_crash_leaves_the_reservation_which_counts_as_spent(
+    path: Path, ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger.reserve([charge(1, 400)], CAPS, NOW)
+    release(ledger, 1)
+    with Ledger.open(copy_of(path, tmp_path / "after"), KEY) as after:
+        assert spent(after) == displayed_epsilons([charge(1, 400)], 1e-5)
+        with pytest.raises(BudgetError):
+            after.reserve([charge(2, 65)], CAPS, NOW)
+        # The job goes on where it was, or gives back what it did not use.
+        release(after, 2, epoch=2)
+        after.settle(job(1), NOW)
+        after.reserve([charge(2, 462)], CAPS, NOW)
+
+
 def test_a_settlement_may_count_more_than_was_released_but_not_less(ledger: Ledger) -> None:
     ledger.reserve([charge(1, 12), charge(1, 3, partition="test")], CAPS, NOW)
     release(ledger, 1)

@@ -243,6 +243,17 @@ def use_inherited(_: Path) -> None:
     inherited.reserve([charge(2)], CAPS, NOW)
 
 
+def test_another_process_id_is_enough_to_be_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(path, KEY) as ledger, monkeypatch.context() as changed:
+        changed.setattr("privacy.ledger_store.os.getpid", lambda: -1)
+        with pytest.raises(InputError, match="open the ledger after a fork"):
+            ledger.report()
+        changed.undo()
+        assert ledger.report().rows == 2
+
+
 def test_a_ledger_does_not_cross_threads_or_its_end(path: Path) -> None:
     caught: list[BaseException] = []
 
