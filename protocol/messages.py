@@ -25,7 +25,8 @@ from protocol.signing import SigningKey, fingerprint, verify
 VERSION = 1
 EVERYBODY = "*"
 _BLOB = "blob:"
-_MAX_KIND = 32
+_HINTS = ("kind", "sender")
+_MAX_HINT = 64
 
 
 class Body(Protocol):
@@ -236,10 +237,12 @@ class Header:
 class Packet:
     """A header's exact bytes, its signature, and the blobs that it names.
 
-    `kind` only chooses what to verify the packet as: the signature's context repeats it.
+    `kind` and `sender` only choose what to verify the packet as, and with whose key: the
+    signature's context and the signed header repeat them.
     """
 
     kind: str
+    sender: str
     header: bytes
     signature: bytes
     blobs: Mapping[str, bytes]
@@ -247,8 +250,8 @@ class Packet:
     def to_wire(self) -> dict[str, bytes]:
         """Name to bytes, as the transport carries them."""
         blobs = {_BLOB + name: blob for name, blob in self.blobs.items()}
-        kind = self.kind.encode()
-        return {"kind": kind, "header": self.header, "signature": self.signature, **blobs}
+        hints = {"kind": self.kind.encode(), "sender": self.sender.encode()}
+        return {**hints, "header": self.header, "signature": self.signature, **blobs}
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, bytes]) -> Packet:
@@ -258,14 +261,15 @@ class Packet:
             IntegrityError: A part is missing or unknown, or the kind is no short ASCII text.
         """
         blobs = {n.removeprefix(_BLOB): b for n, b in fields.items() if n.startswith(_BLOB)}
-        if set(fields) != {"kind", "header", "signature", *(_BLOB + name for name in blobs)}:
-            raise IntegrityError("a packet holds kind, header, signature and blobs, nothing else")
-        kind = fields["kind"]
-        if not (kind.isascii() and len(kind) <= _MAX_KIND):
+        if set(fields) != {*_HINTS, "header", "signature", *(_BLOB + name for name in blobs)}:
+            raise IntegrityError("a packet holds hints, header, signature and blobs, nothing else")
+        hints = [fields[name] for name in _HINTS]
+        if not all(hint.isascii() and len(hint) <= _MAX_HINT for hint in hints):
             raise IntegrityError(
-                "a packet's kind", expected=f"at most {_MAX_KIND} ASCII characters"
+                "a packet's kind and sender", expected=f"at most {_MAX_HINT} ASCII characters"
             )
-        return cls(kind.decode(), fields["header"], fields["signature"], blobs)
+        kind, sender = (hint.decode() for hint in hints)
+        return cls(kind, sender, fields["header"], fields["signature"], blobs)
 
     @property
     def size(self) -> int:
@@ -311,7 +315,9 @@ def pack(body: Body, place: Place, key: SigningKey, *, recipient: str, deadline:
             blobs={name: hashlib.sha256(blob).hexdigest() for name, blob in present.items()},
         )
     )
-    return Packet(body.KIND, header, key.sign(_context(body.KIND), header), present)
+    return Packet(
+        body.KIND, key.fingerprint, header, key.sign(_context(body.KIND), header), present
+    )
 
 
 def open_header(packet: Packet, public: bytes) -> Header:
@@ -339,10 +345,8 @@ def open_header(packet: Packet, public: bytes) -> Header:
             remedy="install the same release of fedward on both sides",
         )
     digests = {name: hashlib.sha256(blob).hexdigest() for name, blob in packet.blobs.items()}
-    if (header.kind, header.sender) != (
-        packet.kind,
-        fingerprint(public),
-    ) or digests != header.blobs:
+    signed = (header.kind, header.sender, header.blobs)
+    if signed != (packet.kind, fingerprint(public), digests) or packet.sender != header.sender:
         raise IntegrityError("a packet's kind, sender or content is not what its sender signed")
     return header
 

@@ -8,7 +8,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from privacy.he.sum import SumProcess
-from server.course import Course, Launch, Outcome
+from server.course import Course
+from server.launch import Launch, Outcome
 from server.exchange import Exchange
 
 

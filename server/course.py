@@ -1,15 +1,12 @@
 """One job from enrolment to its end: the shell around `server.rounds`.
 
-It verifies every answer, adds contributions as they arrive, and keeps what the next message needs.
-It holds ciphertexts, public keys and signatures, and nothing that could open anything.
+It adds contributions as they arrive and keeps what the next message needs. It holds ciphertexts,
+public keys and signatures, and nothing that could open anything.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
 
 from privacy.he.sum import SumProcess
 from protocol.canonical import from_canonical
@@ -17,10 +14,7 @@ from protocol.card import Card
 from protocol.cohort import Cohort
 from protocol.cohort import Member as CohortMember
 from protocol.errors import Code, FedwardError, IntegrityError
-from protocol.jobs import Job
 from protocol.messages import (
-    EVERYBODY,
-    Body,
     Enrol,
     Enrolled,
     Header,
@@ -33,100 +27,17 @@ from protocol.messages import (
     Stepped,
     Stop,
     Stopped,
-    open_header,
-    pack,
     read_body,
 )
-from protocol.roster import Roster
-from protocol.signing import SigningKey
 from server import rounds
+from server.correspondence import Correspondence, Site
 from server.exchange import Arrival, Exchange
+from server.launch import Event, Launch, Metrics, Outcome
 from server.rounds import Answer, Rules, State
 from server.sums import Collector, Sums
 
-B = TypeVar("B", bound=Body)
-Metrics = Mapping[str, tuple[float, float, float]]
 JOIN_WAIT_S = 120.0
 DISMISS_WAIT_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something that a coordinator may watch: declared, pooled or public, never one hospital's.
-
-    Args:
-        kind: `enrolled`, `round`, `evaluated`, `void`, `ended`.
-        round: Round that the event belongs to.
-        sites: Hospitals still in the job.
-        seconds: How long the exchange took.
-        bytes_up: Bytes of all answers.
-        bytes_down: Bytes of all messages.
-        detail: One line for people.
-        metrics: Pooled metrics, where they are published.
-    """
-
-    kind: str
-    round: int
-    sites: tuple[str, ...]
-    seconds: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    detail: str = ""
-    metrics: Metrics = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a job ended.
-
-    Args:
-        status: `completed` or `failed`.
-        reason: Why it failed, for people.
-        refusals: Code by hospital that did not take part to the end.
-        events: What happened, in order.
-        metrics: Pooled metrics of the finished model, where they are published.
-        weights_tag: What all hospitals reported of the finished model.
-        model: The finished weights (float64 bytes), where job and policies hand them over.
-    """
-
-    status: str
-    reason: str
-    refusals: Mapping[str, str]
-    events: tuple[Event, ...]
-    metrics: Metrics
-    weights_tag: str
-    model: bytes | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What a coordinator starts a job with.
-
-    Args:
-        job: The resolved job.
-        signature: Ed25519 over its bytes, context `job`.
-        key: The coordinator's key.
-        roster: The roster that the job names.
-        heads: Last ledger head seen of each hospital, by fingerprint; updated in place.
-        watch: Called with every event.
-    """
-
-    job: Job
-    signature: bytes
-    key: SigningKey
-    roster: Roster
-    heads: dict[str, str]
-    watch: Callable[[Event], None] = lambda _: None
-
-
-@dataclass
-class _Site:
-    """What the coordinator knows of a hospital that enrolled."""
-
-    node: int
-    signing: bytes
-    fingerprint: str
-    member: bytes
 
 
 class Course:
@@ -141,10 +52,10 @@ class Course:
     def __init__(self, launch: Launch, exchange: Exchange, child: SumProcess | None) -> None:
         self._launch = launch
         self._job = launch.job
-        self._exchange = exchange
+        self._letters = Correspondence(launch.job, launch.key, exchange)
         self._sums = Sums(launch.job, child)
         self._rules = Rules.of(launch.job)
-        self._sites: dict[str, _Site] = {}
+        self._sites: dict[str, Site] = {}
         self._refusals: dict[str, str] = {}
         self._events: list[Event] = []
         self._cohort: Cohort | None = None
@@ -153,14 +64,13 @@ class Course:
         self._metrics: Metrics = {}
         self._weights_tag = ""
         self._model: bytes | None = None
-        self._traffic = [0, 0]
 
     def run(self) -> Outcome:
         """Go from command to command until the job is over."""
         state = rounds.start(self._rules)
         while not isinstance(state.command, rounds.Done):
             begin = time.perf_counter()
-            self._traffic = [0, 0]
+            self._letters.reset()
             answers = self._perform(state.command)
             after = rounds.advance(self._rules, state, answers)
             self._note(state, after, time.perf_counter() - begin)
@@ -197,35 +107,33 @@ class Course:
             heads=dict(self._launch.heads),
             job=self._job.to_bytes(),
         )
-        nodes = self._exchange.nodes(
-            at_least=len(command.sites), wait_s=min(JOIN_WAIT_S, self._job.timeout_s)
-        )
-        packet = self._pack(body, Place(job=self._job.digest), EVERYBODY)
         answers = {site: Answer(code=Code.DEADLINE) for site in command.sites}
-        for arrival in self._ask(dict.fromkeys(nodes, packet)):
+        for arrival in self._letters.ask_everybody(
+            body,
+            Place(job=self._job.digest),
+            at_least=len(command.sites),
+            wait_s=min(JOIN_WAIT_S, self._job.timeout_s),
+        ):
             answers.update(self._enrolled(arrival))
         return {site: answers[site] for site in command.sites}
 
     def _enrolled(self, arrival: Arrival) -> dict[str, Answer]:
         """Who answered is known only from the answer: its sender must be in the roster."""
-        if arrival.packet is None:
+        packet = arrival.packet
+        cards = {card.fingerprint: card for card in self._launch.roster.members}
+        card = None if packet is None else cards.get(packet.sender)
+        if packet is None or card is None:
             return {}
-        for card in self._launch.roster.members:
-            try:
-                header = self._opened(arrival, card.signing)
-            except IntegrityError:
-                continue
-            except FedwardError:
-                return {card.name: Answer(code=Code.VERSION)}
-            try:
-                return {card.name: self._enrol_site(card, arrival.node, arrival.packet, header)}
-            except FedwardError:
-                return {card.name: Answer(code=Code.SIGNATURE)}
-        return {}
+        try:
+            header = self._letters.open(packet, card.signing)
+            return {card.name: self._enrol_site(card, arrival.node, packet, header)}
+        except IntegrityError:
+            # Whoever names a hospital without its signature may not speak for it, not even a no.
+            return {}
+        except FedwardError:
+            return {card.name: Answer(code=Code.VERSION)}
 
-    def _enrol_site(self, card: Card, node: int, packet: Packet, header: Header | None) -> Answer:
-        if header is None:
-            return Answer(code=Code.DEADLINE)
+    def _enrol_site(self, card: Card, node: int, packet: Packet, header: Header) -> Answer:
         if packet.kind == Refused.KIND:
             return Answer(code=read_body(packet, header, Refused).code)
         body = read_body(packet, header, Enrolled)
@@ -234,7 +142,9 @@ class Course:
         if (member.name, member.signing) != (card.name, card.signing):
             return Answer(code=Code.SIGNATURE)
         self._launch.heads[card.fingerprint] = body.head
-        self._sites[card.name] = _Site(node, card.signing, card.fingerprint, body.member)
+        self._sites[card.name] = Site(
+            node=node, signing=card.signing, fingerprint=card.fingerprint, member=body.member
+        )
         return Answer(key=card.fingerprint, initial_weights=body.initial_weights)
 
     # -- keys -----------------------------------------------------------------------------------
@@ -242,15 +152,15 @@ class Course:
     def _make_keys(self, command: rounds.MakeKeys) -> dict[str, Answer]:
         self._begin_epoch(command.epoch, command.members)
         body = MakeKeys(cohort=self._document())
-        answers = self._ask_sites({command.maker: body}, self._place(0), KeysMade)
-        made, answer = answers[command.maker]
-        if made is None:
-            return {command.maker: answer}
-        bundles = from_canonical(made.bundles)
-        if not isinstance(bundles, dict) or set(bundles) != set(command.members):
-            return {command.maker: Answer(code=Code.FAILED)}
+        letters = self._letters.ask(self._sites, {command.maker: body}, self._place(0), KeysMade)
+        letter = letters[command.maker]
+        if letter.body is None:
+            return self._noted({command.maker: letter.answer})
+        bundles = _bundles(letter.body.bundles)
+        if set(bundles) != set(command.members):
+            return self._noted({command.maker: Answer(code=Code.FAILED)})
         self._bundles = bundles
-        return {command.maker: answer}
+        return {command.maker: letter.answer}
 
     def _begin_epoch(self, epoch: int, members: tuple[str, ...]) -> None:
         self._cohort = Cohort.assemble(
@@ -285,10 +195,7 @@ class Course:
             return Answer(key=body.weights_tag)
 
         place = self._place(command.attempt)
-        answers = {
-            site: answer
-            for site, (_, answer) in self._ask_sites(bodies, place, Stepped, take).items()
-        }
+        letters = self._letters.ask(self._sites, bodies, place, Stepped, take)
         # Pooled metrics are computed by every hospital from the same sum, or something is wrong.
         if metrics and metrics[0] and all(one == metrics[0] for one in metrics):
             self._metrics = metrics[0]
@@ -298,7 +205,7 @@ class Course:
         for purpose, collector in collectors.items():
             if complete and ordered:
                 self._results[command.attempt, purpose] = (ordered, collector.result())
-        return answers
+        return self._noted({site: letter.answer for site, letter in letters.items()})
 
     def _collectors(self, command: rounds.Attempt) -> dict[str, Collector]:
         wanted = {"update": command.train, "evaluation": command.evaluate}
@@ -334,86 +241,27 @@ class Course:
 
     def _stop(self, command: rounds.Stop) -> dict[str, Answer]:
         bodies = {site: Stop(reason=command.reason) for site in command.sites}
-        self._ask_sites(bodies, self._place(0), Stopped)
+        self._letters.ask(self._sites, bodies, self._place(0), Stopped)
         return {}
 
     def _dismiss(self, members: tuple[str, ...]) -> None:
         """Let those who were lost on the way settle, if they can be reached; nobody waits long."""
         lost = [site for site in self._sites if site not in members]
         body = Stop(reason="the job is over")
-        self._ask_sites(dict.fromkeys(lost, body), self._place(0), Stopped, wait_s=DISMISS_WAIT_S)
-
-    # -- talking to hospitals -------------------------------------------------------------------
-
-    def _ask_sites(
-        self,
-        bodies: Mapping[str, Body],
-        place: Place,
-        cls: type[B],
-        take: Callable[[str, B], Answer] = lambda _, __: Answer(),
-        *,
-        wait_s: float | None = None,
-    ) -> dict[str, tuple[B | None, Answer]]:
-        """Send each hospital its message and read the answers as they come."""
-        names = {self._sites[site].node: site for site in bodies}
-        packets = {
-            self._sites[site].node: self._pack(body, place, self._sites[site].fingerprint)
-            for site, body in bodies.items()
-        }
-        answers: dict[str, tuple[B | None, Answer]] = {}
-        for arrival in self._ask(packets, wait_s):
-            site = names[arrival.node]
-            answers[site] = self._read(arrival, site, place, cls, take)
-            code = answers[site][1].code
-            if code is not None:
-                self._refusals[site] = str(code)
-        return answers
-
-    def _read(
-        self,
-        arrival: Arrival,
-        site: str,
-        place: Place,
-        cls: type[B],
-        take: Callable[[str, B], Answer],
-    ) -> tuple[B | None, Answer]:
-        try:
-            header = self._opened(arrival, self._sites[site].signing)
-            if header is None or arrival.packet is None:
-                return None, Answer(code=Code.DEADLINE)
-            if arrival.packet.kind == Refused.KIND:
-                return None, Answer(code=read_body(arrival.packet, header, Refused).code)
-            if _place_of(header) != place:
-                return None, Answer(code=Code.REPLAYED)
-            body = read_body(arrival.packet, header, cls)
-            return body, take(site, body)
-        except IntegrityError:
-            return None, Answer(code=Code.SIGNATURE)
-        except FedwardError:
-            return None, Answer(code=Code.FAILED)
-
-    def _ask(self, packets: Mapping[int, Packet], wait_s: float | None = None) -> Iterator[Arrival]:
-        self._traffic[1] += sum(packet.size for packet in packets.values())
-        for arrival in self._exchange.ask(packets, timeout_s=wait_s or self._job.timeout_s):
-            self._traffic[0] += 0 if arrival.packet is None else arrival.packet.size
-            yield arrival
-
-    def _opened(self, arrival: Arrival, signing: bytes) -> Header | None:
-        if arrival.packet is None:
-            return None
-        header = open_header(arrival.packet, signing)
-        if header.recipient != self._launch.key.fingerprint or header.job != self._job.digest:
-            raise IntegrityError("an answer to somebody else or to another job")
-        return header
-
-    def _pack(self, body: Body, place: Place, recipient: str) -> Packet:
-        return pack(
-            body,
-            place,
-            self._launch.key,
-            recipient=recipient,
-            deadline=time.time() + self._job.timeout_s,
+        self._letters.ask(
+            self._sites,
+            dict.fromkeys(lost, body),
+            self._place(0),
+            Stopped,
+            wait_s=DISMISS_WAIT_S,
         )
+
+    def _noted(self, answers: dict[str, Answer]) -> dict[str, Answer]:
+        """The same answers, after the refusals among them were kept for the outcome."""
+        self._refusals.update(
+            {site: str(one.code) for site, one in answers.items() if one.code is not None}
+        )
+        return answers
 
     def _place(self, attempt: int) -> Place:
         cohort = self._cohort
@@ -442,8 +290,8 @@ class Course:
             round=before.round,
             sites=after.members,
             seconds=seconds,
-            bytes_up=self._traffic[0],
-            bytes_down=self._traffic[1],
+            bytes_up=self._letters.bytes_up,
+            bytes_down=self._letters.bytes_down,
             detail=detail,
             metrics=self._metrics,
         )
@@ -451,8 +299,15 @@ class Course:
         self._launch.watch(event)
 
 
-def _place_of(header: Header) -> Place:
-    return Place(job=header.job, epoch=header.epoch, attempt=header.attempt, cohort=header.cohort)
+def _bundles(data: bytes) -> dict[str, bytes]:
+    """Bundles by hospital; empty where the maker sent something else."""
+    try:
+        found = from_canonical(data)
+    except FedwardError:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(one, bytes) for one in found.values()):
+        return {}
+    return found
 
 
 def _describe(before: State, after: State) -> tuple[str, str]:

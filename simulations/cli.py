@@ -16,7 +16,7 @@ from simulations.config import Arm, Engine, Simulation, read_simulation
 
 BUILT_IN = ("demo", "breast_cancer")
 _SOURCE = Path(__file__).parent.parent / "configs" / "simulations"
-_INSTALLED = Path(__file__).parent / "configs"
+_INSTALLED = Path(__file__).parent / "configs" / "simulations"
 
 
 def simulate(

@@ -14,7 +14,7 @@ from learning.artefact import load
 from learning.task import FloatVector, Task, load_task
 from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
-from server.course import Event, Outcome
+from server.launch import Event, Outcome
 from server.jobs import resolve
 from simulations.baselines import local_only, pooled, pooled_auroc
 from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig

@@ -140,8 +140,10 @@ class TestWheel:
     def test_holds_every_file_of_the_packages_and_no_other(self, built: Path) -> None:
         with zipfile.ZipFile(wheel(built)) as archive:
             names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        assert names == tracked(*SHIPPED)
+        configurations = {f"simulations/{name}" for name in tracked("configs")}
+        assert names == tracked(*SHIPPED) | configurations
         assert {"fedward.py", "protocol/py.typed"} <= names
+        assert "simulations/configs/simulations/demo.yaml" in names
 
     def test_carries_licence_command_and_entry_points(self, built: Path) -> None:
         info = f"fedward-{PROJECT['version']}.dist-info"
@@ -161,20 +163,24 @@ class TestWheel:
 
     @pytest.mark.slow
     @pytest.mark.timeout(900)
-    def test_the_command_works_where_nothing_else_is(self, built: Path, tmp_path: Path) -> None:
-        """Help and version in an empty environment need the command line's two packages alone."""
+    def test_command_and_demo_run_from_the_wheel_alone(self, built: Path, tmp_path: Path) -> None:
+        """In an environment and a folder where nothing of the repository is."""
         python = tmp_path / "venv" / "bin" / "python"
-        needed = [line for line in PROJECT["dependencies"] if line.startswith(("typer", "rich"))]
+        extra = PROJECT["optional-dependencies"]["simulation"]
+        data = [line for line in extra if line.startswith("scikit-learn")]
         for command in (
             [sys.executable, "-m", "venv", str(tmp_path / "venv")],
-            [str(python), "-m", "pip", "install", "-q", "--no-deps", str(wheel(built))],
-            [str(python), "-m", "pip", "install", "-q", *needed],
+            [str(python), "-m", "pip", "install", "-q", str(wheel(built)), *data],
         ):
             subprocess.run(command, check=True, cwd=tmp_path)
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        for argument, told in (("--help", "Coordinator"), ("--version", PROJECT["version"])):
+        for arguments, told in (
+            (["--help"], "Coordinator"),
+            (["--version"], PROJECT["version"]),
+            (["simulate", "demo", "--seeds", "1", "--quiet"], "distributed"),
+        ):
             done = subprocess.run(
-                [str(python.with_name("fedward")), argument],
+                [str(python.with_name("fedward")), *arguments],
                 cwd=tmp_path,
                 env=clean,
                 capture_output=True,
@@ -182,3 +188,4 @@ class TestWheel:
                 check=True,
             )
             assert told in done.stdout
+        assert (tmp_path / "results" / "demo" / "result.png").exists()

@@ -67,7 +67,9 @@ def late(keys: dict[str, Ephemeral]) -> Session:
         keys=KEYS,
         made=2,
         request="f" * 64,
-        reply=Packet("stepped", b"header", b"signature", {"update": b"\0\xff", "counts": b""}),
+        reply=Packet(
+            "stepped", "sender", b"header", b"signature", {"update": b"\0\xff", "counts": b""}
+        ),
     )
 
 

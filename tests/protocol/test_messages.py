@@ -81,7 +81,7 @@ def sent(body: Body, **changes: Any) -> Packet:
 
 def signed(kind: str, header: bytes, key: SigningKey = KEY, **blobs: bytes) -> Packet:
     """A packet whose header a sender chose byte by byte and signed."""
-    return Packet(kind, header, key.sign(f"packet:{kind}", header), blobs)
+    return Packet(kind, key.fingerprint, header, key.sign(f"packet:{kind}", header), blobs)
 
 
 def header_of(packet: Packet, **changes: Any) -> bytes:
@@ -209,11 +209,11 @@ class TestTampering:
         with pytest.raises(IntegrityError, match=f"one by {OTHER.fingerprint}"):
             open_header(self.PACKET, OTHER.public)
 
-    @pytest.mark.parametrize("part", ["kind", "header", "signature"])
+    @pytest.mark.parametrize("part", ["kind", "sender", "header", "signature"])
     def test_parts_that_are_missing(self, part: str) -> None:
         wire = self.PACKET.to_wire()
         del wire[part]
-        with pytest.raises(IntegrityError, match="kind, header, signature and blobs"):
+        with pytest.raises(IntegrityError, match="hints, header, signature and blobs"):
             Packet.from_wire(wire)
 
     @pytest.mark.parametrize("part", ["blobs", "extra", "Blob:total", ""])
@@ -221,10 +221,11 @@ class TestTampering:
         with pytest.raises(IntegrityError, match="nothing else"):
             Packet.from_wire({**self.PACKET.to_wire(), part: b""})
 
-    @pytest.mark.parametrize("kind", [b"\xff\xfe", "stäp".encode(), b"s" * 33, b"s" * 10_000])
-    def test_a_kind_that_is_no_short_text(self, kind: bytes) -> None:
-        with pytest.raises(IntegrityError, match="a packet's kind; expected at most 32 ASCII"):
-            Packet.from_wire({**self.PACKET.to_wire(), "kind": kind})
+    @pytest.mark.parametrize("hint", ["kind", "sender"])
+    @pytest.mark.parametrize("value", [b"\xff\xfe", "stäp".encode(), b"s" * 65, b"s" * 10_000])
+    def test_a_hint_that_is_no_short_text(self, hint: str, value: bytes) -> None:
+        with pytest.raises(IntegrityError, match="a packet.s kind and sender; expected at most 64 ASCII"):
+            Packet.from_wire({**self.PACKET.to_wire(), hint: value})
 
 
 class TestWhatASenderSigned:

@@ -9,7 +9,8 @@ from client.hospital import Hospital
 from learning.artefact import Model, load
 from privacy.he.sum import SumProcess
 from protocol.jobs import Job
-from server.course import Course, Outcome
+from server.course import Course
+from server.launch import Outcome
 from server.exchange import Exchange
 from simulations.consortium import Consortium
 from simulations.engine import Way, inline_app, sign

@@ -1,0 +1,82 @@
+"""What a coordinator starts a job with, what it may watch, and how the job ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from protocol.jobs import Job
+from protocol.roster import Roster
+from protocol.signing import SigningKey
+
+Metrics = Mapping[str, tuple[float, float, float]]
+"""Name to value and 95 % interval, of the patients of all hospitals together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that a coordinator may watch: declared, pooled or public, never one hospital's.
+
+    Args:
+        kind: `enrolled`, `round`, `evaluated`, `void`, `ended`.
+        round: Round that the event belongs to.
+        sites: Hospitals still in the job.
+        seconds: How long the exchange took.
+        bytes_up: Bytes of all answers.
+        bytes_down: Bytes of all messages.
+        detail: One line for people.
+        metrics: Pooled metrics, where they are published.
+    """
+
+    kind: str
+    round: int
+    sites: tuple[str, ...]
+    seconds: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    detail: str = ""
+    metrics: Metrics = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a job ended.
+
+    Args:
+        status: `completed` or `failed`.
+        reason: Why it failed, for people.
+        refusals: Code by hospital that did not take part to the end.
+        events: What happened, in order.
+        metrics: Pooled metrics of the finished model, where they are published.
+        weights_tag: What all hospitals reported of the finished model.
+        model: The finished weights (float64 bytes), where job and policies hand them over.
+    """
+
+    status: str
+    reason: str
+    refusals: Mapping[str, str]
+    events: tuple[Event, ...]
+    metrics: Metrics
+    weights_tag: str
+    model: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a coordinator starts a job with.
+
+    Args:
+        job: The resolved job.
+        signature: Ed25519 over its bytes, context `job`.
+        key: The coordinator's key.
+        roster: The roster that the job names.
+        heads: Last ledger head seen of each hospital, by fingerprint; updated in place.
+        watch: Called with every event.
+    """
+
+    job: Job
+    signature: bytes
+    key: SigningKey
+    roster: Roster
+    heads: dict[str, str]
+    watch: Callable[[Event], None] = lambda _: None
