@@ -163,7 +163,8 @@ class TestRoundTrip:
     def test_blobs_travel_beside_the_header_once(self) -> None:
         body = Stepped(weights_tag="ab", head="cd", update=b"0123456789" * 100)
         packet = sent(body)
-        assert set(packet.to_wire()) == {"kind", "header", "signature", "blob:update"}
+        names = {"kind", "sender", "header", "signature", "blob:update"}
+        assert set(packet.to_wire()) == names
         assert len(packet.header) < 1000
         assert packet.size == len(packet.header) + 64 + 1000
 
@@ -224,7 +225,7 @@ class TestTampering:
     @pytest.mark.parametrize("hint", ["kind", "sender"])
     @pytest.mark.parametrize("value", [b"\xff\xfe", "stäp".encode(), b"s" * 65, b"s" * 10_000])
     def test_a_hint_that_is_no_short_text(self, hint: str, value: bytes) -> None:
-        with pytest.raises(IntegrityError, match="a packet.s kind and sender; expected at most 64 ASCII"):
+        with pytest.raises(IntegrityError, match="kind and sender; expected at most 64 ASCII"):
             Packet.from_wire({**self.PACKET.to_wire(), hint: value})
 
 
