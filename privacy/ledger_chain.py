@@ -40,13 +40,7 @@ class Chain:
         self._state = State()
         self._added: list[Row] = []
         self._broken: IntegrityError | None = None
-        owner = self.current().public
-        if signing_key is not None and signing_key.public != owner:
-            raise InputError(
-                f"{store.path}: the privacy ledger of another node",
-                expected=f"signing key {fingerprint(owner)}",
-                found=signing_key.fingerprint,
-            )
+        self._check_key(self.current())
 
     @classmethod
     def open(
@@ -95,12 +89,21 @@ class Chain:
         for row in rows[1:] if state.number else rows:
             state.follow(row, check_signature=row is rows[-1])
 
+    def _check_key(self, state: State) -> None:
+        """Another process may have handed the chain over to a new key meanwhile."""
+        if self._key is not None and self._key.public != state.public:
+            raise InputError(
+                f"{self.store.path}: the privacy ledger of another key",
+                expected=f"signing key {fingerprint(state.public)}",
+                found=self._key.fingerprint,
+            )
+
     @contextmanager
     def writing(self, *, although_blocked: bool = False) -> Iterator[State]:
         """A transaction on the present state that no other writer shares.
 
         Raises:
-            InputError: The ledger is open for reading only.
+            InputError: The ledger is open for reading only, or another key signs it now.
             IntegrityError: The ledger is blocked or does not hold.
             BusyError: Another process is writing for too long.
         """
@@ -109,6 +112,7 @@ class Chain:
         self._added = []
         with self.store.writing():
             state = self.current()
+            self._check_key(state)
             if not although_blocked:
                 check_unblocked(state)
             yield state

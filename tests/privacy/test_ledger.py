@@ -314,11 +314,13 @@ def test_without_the_key_a_ledger_is_for_reading(path: Path, ledger: Ledger) -> 
 
 def test_a_new_key_takes_the_chain_over(path: Path) -> None:
     new = SigningKey.generate()
-    with Ledger.open(path, KEY) as ledger:
+    with Ledger.open(path, KEY) as ledger, Ledger.open(path, KEY) as left_behind:
         ledger.reserve([charge(1)], CAPS, NOW)
         ledger.rotate(new)
         ledger.reserve([charge(2)], CAPS, NOW)
-    with pytest.raises(InputError, match="another node"):
+        with pytest.raises(InputError, match="another key"):
+            left_behind.reserve([charge(4)], CAPS, NOW)
+    with pytest.raises(InputError, match="another key"):
         Ledger.open(path, KEY)
     with Ledger.open(path, new) as ledger:
         ledger.reserve([charge(3)], CAPS, NOW)

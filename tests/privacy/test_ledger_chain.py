@@ -27,7 +27,7 @@ def chain(path: Path) -> Iterator[Chain]:
 
 def test_a_ledger_belongs_to_one_node(path: Path, chain: Chain) -> None:
     other = SigningKey.generate()
-    with pytest.raises(InputError, match="another node") as error:
+    with pytest.raises(InputError, match="another key") as error:
         Chain.open(path, other, lambda: NOW, 0.0)
     assert KEY.fingerprint in str(error.value)
     assert other.fingerprint in str(error.value)
