@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from client.admission import Admitted
 from client.hospital import Hospital
@@ -69,7 +71,7 @@ class Bench:
         job = resolve(config.request(), consortium.origin())
         return cls(config=config, consortium=consortium, job=job)
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """The job's task."""
         return load_task(self.job.task, self.job.schema)
@@ -80,7 +82,8 @@ class Bench:
         Raises:
             FedwardError: The job failed.
         """
-        outcome = run_job(self.consortium, self.job)
+        with one_thread():
+            outcome = run_job(self.consortium, self.job)
         if outcome.status != "completed":
             refusals = ", ".join(f"{site}: {code}" for site, code in outcome.refusals.items())
             raise FedwardError(
@@ -97,12 +100,24 @@ class Bench:
 
     @contextmanager
     def opened(self) -> Iterator[Inside]:
-        """The hospitals, open, with their records."""
+        """The hospitals, open."""
         with ExitStack() as stack:
+            stack.enter_context(one_thread())
             hospitals = {
                 name: stack.enter_context(self.consortium.open(name)) for name in self.config.names
             }
             yield Inside(self, hospitals)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch: with canaries' small batches more of them only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Inside:
@@ -120,20 +135,16 @@ class Inside:
         task = bench.task
         self._admitted = Admitted(bench.job, task, strategy_of(bench.job, task.layout().size))
         self._plan = DpPlan.of(bench.job.privacy, "train", len(hospitals))
-        self._records = {
-            name: hospital.split(DATASET, task, cache="").train
-            for name, hospital in hospitals.items()
-        }
         self._start = self._admitted.strategy.init(task.initial(bench.job.training.seed))
 
     def final_weights(self, inside_M: BoolVector) -> FloatVector:
         """The job's weights from plain sums: no keys, no masks, no ciphertext.
 
         Args:
-            inside_M: Canaries to train on, among those in the hospitals' files.
+            inside_M: Canaries to train on.
         """
         state = self._start
-        records = {name: self._chosen(name, inside_M) for name in self._hospitals}
+        records = self._bench.config.records(inside_M)
         for attempt in range(1, self._job.training.rounds + 1):
             values = [
                 self._contribution(name, attempt, self._plan, records[name], state)
@@ -150,7 +161,7 @@ class Inside:
         Args:
             rate: Sampling probability.
             count: Batches at each hospital.
-            inside_M: Canaries to draw from, among those in the hospitals' files.
+            inside_M: Canaries to draw from.
         """
         config = self._bench.config
         silent = replace(self._plan.release, noise_multiplier=0.0, sampling_rate=rate)
@@ -158,8 +169,7 @@ class Inside:
         # A hospital's mean of its own batch is divided by the rate, a sum of gradients is not.
         unit = rate / self._job.privacy.update.sampling_rate if plan.mode == "local" else 1.0
         moved_KBM = np.zeros((config.hospitals, count, config.canaries))
-        for place, name in enumerate(self._hospitals):
-            records = self._chosen(name, inside_M)
+        for place, (name, records) in enumerate(config.records(inside_M).items()):
             for batch in range(count):
                 values = self._contribution(name, batch + 1, plan, records, self._start)
                 state = self._admitted.strategy.step(self._start, self._total(values))
@@ -169,18 +179,14 @@ class Inside:
 
     def noise(self, rounds: int) -> FloatArray:
         """What hospitals release when they have no records at all: V x P, V noise vectors."""
-        nobody = np.zeros(self._bench.config.canaries, dtype=np.bool_)
+        config = self._bench.config
+        nobody = config.records(np.zeros(config.canaries, dtype=np.bool_))
         vectors = [
-            self._contribution(name, attempt, self._plan, self._chosen(name, nobody), self._start)
+            self._contribution(name, attempt, self._plan, records, self._start)
             for attempt in range(1, rounds + 1)
-            for name in self._hospitals
+            for name, records in nobody.items()
         ]
         return np.array(vectors, dtype=np.float64)
-
-    def _chosen(self, name: str, inside_M: BoolVector) -> Records:
-        """A hospital's records of some canaries; a record's only feature tells whose it is."""
-        records = self._records[name]
-        return records.take(inside_M[records.x_NF.argmax(axis=1)])
 
     def _contribution(
         self, name: str, attempt: int, plan: DpPlan, records: Records, state: State

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learning.task import Records
 from privacy.noise import Entropy, SeededEntropy, SystemEntropy, poisson_sample
 from privacy.plan import PrivacyRequest
 from protocol.config import read
@@ -162,6 +163,20 @@ class AuditConfig:
             name: self._table(np.flatnonzero(inside_M & (self.site_M == place)))
             for place, name in enumerate(self.names)
         }
+
+    def records(self, inside_M: BoolVector) -> dict[str, Records]:
+        """Each hospital's records as its own preprocessing makes them from `shares`."""
+        return {
+            name: self._records(np.flatnonzero(inside_M & (self.site_M == place)))
+            for place, name in enumerate(self.names)
+        }
+
+    def _records(self, members: IntVector) -> Records:
+        row_N = np.repeat(members, self.records_per_canary)
+        x_NF = np.zeros((len(row_N), self.canaries))
+        x_NF[np.arange(len(row_N)), row_N] = LOUDNESS
+        patient_N = np.repeat(np.arange(len(members)), self.records_per_canary)
+        return Records(x_NF=x_NF, y_N=self.class_M[row_N], patient_N=patient_N)
 
     def _table(self, members: IntVector) -> Columns:
         rows = np.repeat(members, self.records_per_canary).tolist()

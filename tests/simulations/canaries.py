@@ -1,0 +1,14 @@
+"""Audits that tests run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from privacy.plan import PrivacyRequest
+from simulations.audit_config import AuditConfig
+
+
+def configured(**changes: Any) -> AuditConfig:
+    """A small audit; `privacy` may be a mapping of what differs from epsilon 4, distributed."""
+    privacy = {"mode": "distributed", "epsilon": 4.0, **changes.pop("privacy", {})}
+    return AuditConfig(**{"name": "audit", "privacy": PrivacyRequest(**privacy), **changes})
