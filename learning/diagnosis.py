@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
-from protocol.tensors import Layout
 
 from learning.evaluation import ClassEvaluation
 from learning.forward import logits, sigmoid, softmax
@@ -18,6 +17,7 @@ from learning.schema import Schema
 from learning.task import FloatArray, FloatVector, IntVector, Records, Report, Table
 from protocol.config import parse
 from protocol.errors import InputError
+from protocol.tensors import Layout
 
 DEFAULT_HIDDEN = (64, 32, 16)
 

@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from protocol.tensors import Layout
 from torch import Tensor, nn
 from torch.nn import functional
 
 from learning.task import FloatVector
+from protocol.tensors import Layout
 
 
 class Dense(nn.Module):

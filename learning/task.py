@@ -14,12 +14,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from protocol.tensors import Layout
 
 from learning.schema import Schema
 from protocol.config import parse
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Named
+from protocol.tensors import Layout
 
 FloatVector = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float64]

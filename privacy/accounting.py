@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -218,6 +219,7 @@ def _best_order(
     return max(0.0, best)
 
 
+@lru_cache(maxsize=8192)
 def _rdp(sigma: float, q: float, order: float) -> float:
     """Rényi divergence of one release; Mironov, Talwar, Zhang 2019, Section 3.3."""
     rate = _mu_squared(sigma, 1) / 2

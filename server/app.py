@@ -9,8 +9,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from privacy.he.sum import SumProcess
 from server.course import Course
-from server.launch import Launch, Outcome
 from server.exchange import Exchange
+from server.launch import Launch, Outcome
 
 
 def make_app(

@@ -14,8 +14,8 @@ from learning.artefact import load
 from learning.task import FloatVector, Task, load_task
 from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
-from server.launch import Event, Outcome
 from server.jobs import resolve
+from server.launch import Event, Outcome
 from simulations.baselines import local_only, pooled, pooled_auroc
 from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig
 from simulations.consortium import Consortium, declared, found, hospital_names

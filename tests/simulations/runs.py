@@ -10,8 +10,8 @@ from learning.artefact import Model, load
 from privacy.he.sum import SumProcess
 from protocol.jobs import Job
 from server.course import Course
-from server.launch import Outcome
 from server.exchange import Exchange
+from server.launch import Outcome
 from simulations.consortium import Consortium
 from simulations.engine import Way, inline_app, sign
 from simulations.inline import InlineGrid
