@@ -11,11 +11,15 @@ from collections.abc import Iterator
 
 from learning.task import Task
 from privacy.grid import Quantiser
-from privacy.he.parameters import SEAL_LIBRARY, check_packing
+from privacy.he.parameters import SEAL_LIBRARY, check_packing, digit_radix
+from privacy.plan import digit_radix as release_radix
 from protocol.errors import Code, RefusalError
-from protocol.jobs import Job
+from protocol.jobs import Job, Packing
 from strategies.base import Strategy
 from strategies.one_shot import OneShot
+
+TOLERANCE = 1e-6
+"""Relative difference that is allowed in a radix: its tail is computed in floats."""
 
 Question = tuple[str, bool, str, object]
 """What is asked, whether it holds, what was expected, what was found."""
@@ -97,15 +101,39 @@ def check_encryption(job: Job) -> None:
         )
     if encryption.update is None or (encryption.evaluation is None) != (privacy.evaluation is None):
         raise RefusalError(Code.POLICY, "encryption parameters", expected="some for each release")
-    for packing in filter(None, (encryption.update, encryption.evaluation)):
-        check_packing(packing)
-        if packing.max_sites != len(job.sites):
-            # A larger cohort would shrink every hospital's share below what was reserved.
-            raise RefusalError(
-                Code.POLICY,
-                "max_sites of the encryption",
-                expected=f"{len(job.sites)}, the job's hospitals",
-                found=str(packing.max_sites),
-            )
     if privacy.mode != "distributed":
         Quantiser(encryption.digit_bits, encryption.digit_bound)
+    for purpose, packing in (("update", encryption.update), ("evaluation", encryption.evaluation)):
+        if packing is not None:
+            _check_sums(job, packing, purpose)
+
+
+def _check_sums(job: Job, packing: Packing, purpose: str) -> None:
+    """A purpose's parameters are exact and secure, and for just this job's hospitals and digits."""
+    check_packing(packing)
+    cohort = len(job.sites)
+    if packing.max_sites != cohort:
+        # A larger cohort would shrink every hospital's share below what was reserved.
+        raise RefusalError(
+            Code.POLICY,
+            "max_sites of the encryption",
+            expected=f"{cohort}, the job's hospitals",
+            found=str(packing.max_sites),
+        )
+    needed = _radix(job, purpose)
+    if packing.radix < needed * (1 - TOLERANCE):
+        raise RefusalError(
+            Code.POLICY,
+            f"radix of the {purpose}'s digits",
+            expected=f"at least {needed}",
+            found=str(packing.radix),
+        )
+
+
+def _radix(job: Job, purpose: str) -> int:
+    """The radix in which the digits of this job's sums do not overflow."""
+    privacy, cohort = job.privacy, len(job.sites)
+    release = privacy.update if purpose == "update" else privacy.evaluation
+    if release is None or (purpose == "update" and privacy.mode != "distributed"):
+        return digit_radix(job.encryption.digit_bits, cohort)
+    return release_radix(privacy, release, cohort)

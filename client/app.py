@@ -5,6 +5,7 @@ What answers is installed code alone; which hospital answers is decided by who b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -12,9 +13,11 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.member import Member
+from protocol.errors import FedwardError
 from protocol.messages import Packet
 
 RECORD = "packet"
+_LOG = logging.getLogger(__name__)
 
 
 def make_app(open_member: Callable[[Context], AbstractContextManager[Member]]) -> ClientApp:
@@ -26,12 +29,20 @@ def make_app(open_member: Callable[[Context], AbstractContextManager[Member]]) -
     """
     app = ClientApp()
 
-    @app.train()
-    def answer(message: Message, context: Context) -> Message:
+    def _answer(message: Message, context: Context) -> Packet:
         arrays = message.content.array_records[RECORD]
         packet = Packet.from_wire({name: array.data for name, array in arrays.items()})
         with open_member(context) as member:
-            reply = member.answer(packet)
+            return member.answer(packet)
+
+    @app.train()
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            reply = _answer(message, context)
+        except Exception as error:
+            # Flower sends the text of what is raised here to the coordinator.
+            _LOG.exception("no answer")
+            raise FedwardError("this node could not answer") from error
         content = {
             name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
             for name, data in reply.to_wire().items()

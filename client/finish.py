@@ -36,7 +36,7 @@ def store_model(hospital: Hospital, releaser: Releaser, attempts: int) -> Path:
         strategy=job.strategy,
         rounds=job.training.rounds,
         cohort_size=releaser.cohort.size,
-        privacy=guarantee(job, releaser.cohort.size, attempts),
+        privacy=guarantee(job, attempts),
         metrics=releaser.metrics,
         digests=Digests(
             job=job.digest,
@@ -48,13 +48,13 @@ def store_model(hospital: Hospital, releaser: Releaser, attempts: int) -> Path:
     return save(hospital.models, card, weights)
 
 
-def guarantee(job: Job, cohort_size: int, attempts: int) -> Guarantee:
+def guarantee(job: Job, attempts: int) -> Guarantee:
     """What the job stated and what it came to, for the model's card."""
     privacy = job.privacy
     stated = Guarantee(mode=privacy.mode, unit=privacy.unit, delta=privacy.delta)
     if privacy.mode == "none":
         return stated
-    settled, settled_worst = settled_epsilons(job, cohort_size, attempts)
+    settled, settled_worst = settled_epsilons(job, attempts)
     evaluated = privacy.evaluation is not None
     return replace(
         stated,
@@ -67,9 +67,13 @@ def guarantee(job: Job, cohort_size: int, attempts: int) -> Guarantee:
     )
 
 
-def settled_epsilons(job: Job, cohort_size: int, attempts: int) -> tuple[float, float]:
-    """Both epsilons of the training releases that happened, at the ledger's share of delta."""
-    plan = DpPlan.of(job.privacy, "train", cohort_size)
+def settled_epsilons(job: Job, attempts: int) -> tuple[float, float]:
+    """Both epsilons of the training releases that happened, at the ledger's share of delta.
+
+    As in the ledger, the worst case is that of the full cohort, where one hospital's share of the
+    noise is smallest: some of the attempts may have had it, whoever was there at the end.
+    """
+    plan = DpPlan.of(job.privacy, "train", len(job.sites))
     steps = attempts * job.training.local_steps
     if steps == 0:
         return 0.0, 0.0

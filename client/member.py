@@ -114,6 +114,7 @@ class Member:
         self._check_new(job)
         if hospital.key.fingerprint in body.heads:
             hospital.ledger.check_echo(body.heads[hospital.key.fingerprint])
+        self._admitted.clear()  # an acceptance of before says nothing of the time that it is now
         admitted = self._admit(job)
         try:
             check_guards(admitted)
@@ -125,7 +126,11 @@ class Member:
             name=hospital.name, job=job.digest, roster=job.roster, key=hospital.key
         ).to_bytes()
         state = admitted.strategy.init(admitted.task.initial(job.training.seed))
-        self._sessions.save(Session(job=job, ephemeral=ephemeral, member=member, state=state))
+        # A node that was restarted goes on where its ledger stands.
+        attempt = hospital.ledger.attempts(job.digest)
+        self._sessions.save(
+            Session(job=job, ephemeral=ephemeral, member=member, state=state, attempt=attempt)
+        )
         hospital.journal.append("accepted", {"job": job.digest, "name": job.name})
         return Enrolled(
             name=hospital.name,
@@ -138,8 +143,11 @@ class Member:
     def _check_new(self, job: Job) -> None:
         """A job begins once: afterwards only its session goes on, in growing epochs."""
         session = self._sessions.load(job.digest)
+        ledger = self._hospital.ledger
         begun = session is not None and session.epoch > 0
-        if begun or self._hospital.ledger.finished(job.digest):
+        # Without noise a node must know what it released, and a restart forgets it.
+        bare = job.privacy.mode == "none" and ledger.attempts(job.digest) > 0
+        if begun or bare or ledger.finished(job.digest):
             raise RefusalError(Code.REPLAYED, "this job has begun or ended here before")
 
     def _admit(self, job: Job) -> Admitted:
@@ -179,10 +187,10 @@ class Member:
                     Code.POLICY, f"declared {name}", expected=str(declared), found=str(stated)
                 )
         # A patient with many records would be protected as if each were another person.
-        if dataset.patient is not None and job.privacy.unit != "patient":
+        if dataset.patient is not None and job.schema.get("patient") != dataset.patient:
             raise RefusalError(
                 Code.POLICY,
-                "the data set names its patients and the job protects single records",
+                "the data set names its patients and the job protects somebody else",
                 expected=f"a schema whose patient column is {dataset.patient!r}",
             )
 
@@ -252,10 +260,7 @@ class Member:
         request = hashlib.sha256(packet.header).hexdigest()
         if session.request == request and session.reply is not None:
             return session.reply
-        fresh = (header.epoch, header.attempt) > (session.epoch, session.attempt)
-        closing = body.finish and (header.epoch, header.attempt) == (session.epoch, session.attempt)
-        if not (fresh or closing):
-            raise RefusalError(Code.REPLAYED, "an attempt that is not newer than the last one")
+        _check_order(session, body, header)
         session = self._enter(session, body, header)
         admitted = self._admit(session.job)
         releaser = Releaser(self._hospital, admitted, session, attempt=header.attempt)
@@ -264,6 +269,10 @@ class Member:
         except IntegrityError as error:
             self._sessions.save(replace(releaser.session.destroy_keys(), attempt=header.attempt))
             raise RefusalError(Code.INTEGRITY, str(error)) from error
+        except Exception:
+            # What was decrypted under this attempt's message is not decrypted under another's.
+            self._sessions.save(replace(session, attempt=header.attempt))
+            raise
         session = replace(releaser.session, attempt=header.attempt, request=request)
         if body.finish:
             stepped = self._finish(releaser, session, stepped)
@@ -282,7 +291,8 @@ class Member:
     def _enter(self, session: Session, body: Step, header: Header) -> Session:
         """Take over a new epoch's cohort and keys, or check that the message is of the present."""
         if body.cohort is None:
-            if session.cohort is None or session.cohort.digest != header.cohort:
+            present = session.cohort
+            if present is None or (present.digest, present.epoch) != (header.cohort, header.epoch):
                 raise RefusalError(Code.COHORT, "this node is not in that cohort")
             return session
         cohort = self._verified(session, body.cohort, header)
@@ -308,7 +318,7 @@ class Member:
     def _stop(self, header: Header) -> Stopped:
         session = self._session(header.job)
         hospital = self._hospital
-        if session.request:
+        if hospital.ledger.attempts(header.job):
             hospital.ledger.settle(session.job.digest, hospital.clock())
         else:
             hospital.ledger.void(session.job.digest, hospital.clock())
@@ -352,6 +362,21 @@ class Member:
             "refused", {"job": place.job, "code": str(code), "reason": reason}
         )
         return self._reply(Refused(name=self._hospital.name, reason=str(code)), place)
+
+
+def _check_order(session: Session, body: Step, header: Header) -> None:
+    """Attempts grow, whatever the epoch; nothing is trained or finished out of its round.
+
+    Raises:
+        RefusalError: The message does not follow the last one.
+    """
+    newer = header.epoch >= session.epoch and header.attempt > session.attempt
+    closing = body.finish and (header.epoch, header.attempt) == (session.epoch, session.attempt)
+    if not (newer or closing):
+        raise RefusalError(Code.REPLAYED, "an attempt that is not newer than the last one")
+    trained = body.round > session.job.training.rounds
+    if (body.train and trained) or (body.finish and (body.evaluate or not trained)):
+        raise RefusalError(Code.SESSION, "training or finishing out of its round")
 
 
 def _code(error: FedwardError) -> Code:

@@ -48,6 +48,9 @@ class Releaser:
     ) -> None:
         if session.cohort is None:
             raise RefusalError(Code.COHORT, "no cohort yet")
+        if session.keys is None and session.job.encryption.scheme == "bfv":
+            # Without them there is no tag of the weights but their plain digest, which stays here.
+            raise RefusalError(Code.SESSION, "this epoch's keys are gone")
         self.hospital = hospital
         self.admitted = admitted
         self.session = session
