@@ -29,8 +29,8 @@ USUAL_RATE = 0.25
 """Sampling probability at which the sampler is looked at where the job takes full batches."""
 _DRAWS = 4
 _MOST_ROUNDS = 20
-SEEDED_NOTE = "coins and noise were seeded: this audit says nothing of the operating system's"
-REFUSED_NOTE = "hospitals refuse this job, by the guards: what is shown are sums without encryption"
+SEEDED_NOTE = "coins and noise were seeded, which protects nobody"
+REFUSED_NOTE = "hospitals refuse this job, by the guards: sums without encryption are shown"
 
 Watch = Callable[[str], None]
 
@@ -92,7 +92,6 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON's types; what is infinite is null."""
         weights = self.weights
-        guesses, correct = weights.guesses
         low, middle, high = weights.epsilon_interval()
         return {
             "name": self.config.name,
@@ -108,8 +107,7 @@ class Audit:
             "found": {
                 "epsilon_lower_bound": weights.one_run_bound,
                 "confidence": CONFIDENCE,
-                "guesses": guesses,
-                "guesses_right": correct,
+                "guesses": [asdict(one) for one in weights.guesses],
                 "epsilon_implied": _finite(middle),
                 "epsilon_implied_low": _finite(low),
                 "epsilon_implied_high": _finite(high),

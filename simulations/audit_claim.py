@@ -63,6 +63,11 @@ class Claim:
         )
 
     @property
+    def sigma(self) -> float:
+        """Noise multiplier of one round that the guarantee counts on."""
+        return self.noise * math.sqrt(self.trusted / self.rounds)
+
+    @property
     def signal(self) -> float:
         """Expected score of a canary that is in the data."""
         return self.step * self.rounds * self.rate
@@ -73,11 +78,12 @@ class Claim:
             return needed_sigma(self.epsilon, self.delta, self.rounds)
         return calibrate(self.epsilon, self.delta, self.rounds, self.rate)
 
-    def epsilon_of(self, sigma: float) -> float:
-        """Epsilon of all rounds with this noise multiplier."""
+    def epsilon_of(self, sigma: float, delta: float | None = None) -> float:
+        """Epsilon of all rounds with this noise multiplier, at the job's delta or another."""
+        delta = self.delta if delta is None else delta
         if self.rate == 1 or not 0 < sigma < math.inf:
-            return implied_epsilon(sigma, self.delta, self.rounds)
-        return epsilon([Event(sigma, self.rate, self.rounds)], self.delta)
+            return implied_epsilon(sigma, delta, self.rounds)
+        return epsilon([Event(sigma, self.rate, self.rounds)], delta)
 
 
 def _digit(job: Job) -> float:

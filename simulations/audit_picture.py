@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,10 +19,10 @@ from simulations.picture import DPI, INK, QUIET, RULE, WARNING
 
 # Okabe and Ito 2008, Color Universal Design.
 INSIDE, OUTSIDE = "#d55e00", "#0072b2"
-WIDTH_IN, HEIGHT_IN = 9.6, 7.4
-LEFT_IN, RIGHT_IN = 0.42, 0.42
-TOP_IN, SCORES_IN, GAP_IN, FOOT_IN = 1.38, 2.5, 1.0, 0.62
-VERDICT_COLUMNS, VERDICT_LINES = 108, 3
+WIDTH_IN, HEIGHT_IN = 9.6, 7.75
+LEFT_IN = 0.42
+TOP_IN, SCORES_IN, GAP_IN, FOOT_IN = 1.78, 2.3, 1.0, 0.8
+VERDICT_COLUMNS, VERDICT_LINES = 108, 4
 SMALLEST_SHOWN = 1e-12
 BINS = 48
 
@@ -73,7 +74,7 @@ def _scores(axes: Axes, audit: Audit) -> None:
         kind = f"{int(chosen_M.sum())} canaries {name}"
         axes.hist(score_M[chosen_M], edges.tolist(), color=colour, alpha=0.33, lw=0, label=kind)
         expected = stats.norm.pdf(x, centre, _claimed_spread(audit, centre)) * chosen_M.sum()
-        axes.plot(x, expected * (edges[1] - edges[0]), color=colour, lw=1.6, label="  as claimed")
+        axes.plot(x, expected * (edges[1] - edges[0]), color=colour, lw=1.6, label="as claimed")
     axes.set_xlim(low, high)
     axes.set_yticks([])
     axes.axhline(0, color=RULE, lw=1.2)
@@ -82,7 +83,16 @@ def _scores(axes: Axes, audit: Audit) -> None:
         fontsize=8.5,
         color=QUIET,
     )
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right", handlelength=1.4)
+    axes.legend(
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        loc="lower left",
+        bbox_to_anchor=(-0.008, 1.0),
+        ncols=4,
+        columnspacing=1.6,
+        handlelength=1.4,
+    )
 
 
 def _claimed_spread(audit: Audit, centre: float) -> float:
@@ -104,7 +114,8 @@ def _epsilons(axes: Axes, audit: Audit) -> None:
     axes.axvline(claimed, ymax=0.97, color=QUIET, lw=1.1, ls=":")
     axes.plot(claimed, 0, "D", ms=8, color="black", mec="white", mew=1.2)
     axes.plot([low, high], [1, 1], color="#009e73", lw=2.2, solid_capstyle="butt")
-    axes.plot(middle, 1, "o", ms=8.5, color="#009e73", mec="white", mew=1.2)
+    marker = "o" if middle < end else ">"
+    axes.plot(middle, 1, marker, ms=8.5, color="#009e73", mec="white", mew=1.2, clip_on=False)
     axes.annotate(
         "", (end, 2), (bound, 2), arrowprops={"arrowstyle": "->", "color": "#cc79a7", "lw": 2.0}
     )
@@ -125,8 +136,8 @@ def _epsilons(axes: Axes, audit: Audit) -> None:
 def _range_text(audit: Audit) -> str:
     low, middle, high = audit.weights.epsilon_interval()
     if not math.isfinite(middle):
-        return "no bound"
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        return "none that is finite"
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
 def _checks(axes: Axes, audit: Audit) -> None:
@@ -172,28 +183,21 @@ def _word(check: Check) -> str:
 def _text(figure: Figure, audit: Audit, lower_in: float) -> None:
     """Title, verdict and headings; a dollar sign in a name begins no formula."""
 
-    def write(x_in: float, y_in: float, text: str, size: float, colour: str, weight: str) -> None:
-        figure.text(
-            x_in / WIDTH_IN,
-            y_in / HEIGHT_IN,
-            text,
-            fontsize=size,
-            color=colour,
-            weight=weight,
-            va="top",
-            parse_math=False,
-            linespacing=1.35,
-        )
+    def write(x_in: float, y_in: float, text: str, size: float, **style: Any) -> None:
+        x, y = x_in / WIDTH_IN, y_in / HEIGHT_IN
+        figure.text(x, y, text, fontsize=size, parse_math=False, linespacing=1.35, **style)
 
-    write(LEFT_IN, HEIGHT_IN - 0.22, f"Privacy audit: {audit.config.name}", 14, INK, "bold")
-    verdict = "\n".join(
-        textwrap.wrap(audit.verdict, VERDICT_COLUMNS, max_lines=VERDICT_LINES, placeholder=" ...")
+    verdict = textwrap.wrap(
+        audit.verdict, VERDICT_COLUMNS, max_lines=VERDICT_LINES, placeholder=" ..."
     )
-    colour = "#00694d" if audit.passed else WARNING
-    write(LEFT_IN, HEIGHT_IN - 0.6, verdict, 10, colour, "normal" if audit.passed else "bold")
-    write(LEFT_IN, lower_in + 0.12, f"Epsilon at delta {audit.claim.delta:g}", 10, INK, "bold")
-    write(5.15, lower_in + 0.12, "Chance of such evidence without a fault", 10, INK, "bold")
-    write(LEFT_IN, 0.26, "  ·  ".join((_facts(audit), *audit.notes)), 8.5, QUIET, "normal")
+    tone = {"color": "#00694d"} if audit.passed else {"color": WARNING, "weight": "bold"}
+    title = {"color": INK, "weight": "bold"}
+    write(LEFT_IN, HEIGHT_IN - 0.4, f"Privacy audit: {audit.config.name}", 14, **title)
+    write(LEFT_IN, HEIGHT_IN - 0.6, "\n".join(verdict), 10, va="top", **tone)
+    write(LEFT_IN, lower_in, f"Epsilon at delta {audit.claim.delta:g}", 10, **title)
+    write(5.15, lower_in, "Chance of such evidence without a fault", 10, **title)
+    write(LEFT_IN, 0.36, _facts(audit), 8.5, color=QUIET)
+    write(LEFT_IN, 0.16, "  ·  ".join(audit.notes), 8.5, color=WARNING, weight="bold")
 
 
 def _facts(audit: Audit) -> str:

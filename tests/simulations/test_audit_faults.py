@@ -215,6 +215,14 @@ class Fault:
 SAMPLED = {"privacy": {"sampling_rate": 0.25}, "rounds": 4}
 FAULTS = {
     "no noise": Fault(plant=less_noise(0.0), alarms=frozenset({"noise", "epsilon", "repeats"})),
+    "no noise, where guesses alone would tell": Fault(
+        plant=less_noise(0.0), alarms=frozenset({"guesses"}), changes={"privacy": {"epsilon": 1.0}}
+    ),
+    "no clipping, where guesses alone would tell": Fault(
+        plant=engine(Unclipped),
+        alarms=frozenset({"guesses"}),
+        changes={"privacy": {"epsilon": 1.0, "clip": 0.1}},
+    ),
     "half the noise": Fault(plant=less_noise(0.5), alarms=frozenset({"noise", "epsilon"})),
     "noise over root two": Fault(plant=less_noise(math.sqrt(0.5)), alarms=frozenset({"noise"})),
     "nine tenths of the noise": Fault(
