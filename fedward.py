@@ -109,6 +109,9 @@ class _Root(LazyGroup):
         "audit": Mount(
             "simulations.audit_cli:audit", "Test the claimed privacy with canaries.", "Researcher"
         ),
+        "attack": Mount(
+            "simulations.attack_cli:attack", "Try to get training records back.", "Researcher"
+        ),
     }
 
 

@@ -41,7 +41,7 @@ class TestHelp:
         assert done.returncode == 0
         headings = re.findall(r"─ (\w+) ─", done.stdout)
         assert headings == ["Options", "Hospital", "Coordinator", "Researcher"]
-        for name in ("client", "server", "simulate", "audit"):
+        for name in ("client", "server", "simulate", "audit", "attack"):
             assert re.search(rf"│ {name} +\S", done.stdout)
 
     def test_nothing_said_is_help(self) -> None:
@@ -71,7 +71,7 @@ class TestHelp:
             costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert min(costs) < 0.5
 
-    @pytest.mark.parametrize("name", ["client", "server", "simulate", "audit"])
+    @pytest.mark.parametrize("name", ["client", "server", "simulate", "audit", "attack"])
     def test_every_part_can_be_asked_for_help(self, name: str) -> None:
         done = run(name, "--help")
         assert done.returncode == 0, done.stderr
