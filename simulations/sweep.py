@@ -12,6 +12,7 @@ import numpy as np
 from client.hospital import Split
 from learning.artefact import load
 from learning.task import FloatVector, Task, load_task
+from privacy.guards import run_guards
 from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
 from server.jobs import resolve
@@ -92,6 +93,15 @@ def run(
     config, request = simulation.config, simulation.request
     data = load_data(config.data)
     task = load_task(request.task, request.schema)
+    if any(arm.epsilon is not None for arm in config.arms):
+        # Every node runs these too, but answers with no more than a code.
+        run_guards(
+            task.model,
+            task.loss,
+            task.generate,
+            clip=request.privacy.clip,
+            unit=task.schema.unit,
+        )
     tallies = [_Tally(arm) for arm in config.arms]
     summaries: tuple[HospitalSummary, ...] = ()
     digest = ""

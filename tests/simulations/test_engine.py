@@ -178,3 +178,29 @@ def test_intermediate_evaluations_come_with_the_rounds(tmp_path: Path) -> None:
     assert outcome.status == "completed"
     with_metrics = [event for event in outcome.events if event.metrics]
     assert len(with_metrics) >= 2
+
+
+def test_bad_values_in_a_record_change_nothing_that_others_can_see(tmp_path: Path) -> None:
+    consortium = make_consortium(tmp_path / "c", noise_seed=3)
+    job = make_job(consortium, make_request())
+    clean = run_course(consortium, job)
+    spoilt = make_consortium(tmp_path / "d", noise_seed=3)
+    path = spoilt.folder / "north" / "data.csv"
+    lines = path.read_text().splitlines()
+    for place, bad in ((1, "NaN"), (2, "3e38"), (3, "-inf"), (4, "nonsense")):
+        cells = lines[place].split(",")
+        lines[place] = ",".join([bad, *cells[1:]])
+    path.write_text("\n".join(lines) + "\n")
+    dirty = run_course(spoilt, make_job(spoilt, make_request()))
+    assert clean.outcome.status == dirty.outcome.status == "completed"
+    assert dirty.outcome.refusals == {}
+    shapes = [
+        [(event.kind, event.bytes_down) for event in run.outcome.events] for run in (clean, dirty)
+    ]
+    assert [kind for kind, _ in shapes[0]] == [kind for kind, _ in shapes[1]]
+    found = models(spoilt, job)["north"]
+    assert np.isfinite(found.weights_P).all()
+    with opened(spoilt, "north") as hospital:
+        split = hospital.split(job.dataset, found.task, cache="")
+    findings = [*split.train_report.findings, *split.test_report.findings]
+    assert sum(finding.count for finding in findings) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import yaml
 
 import simulations
 from fedward import main
+from learning import task as task_module
 from protocol.errors import FedwardError, InputError
 from simulations.config import Arm, DataConfig, Simulation, SimulationConfig, read_simulation
 from simulations.partition import Partition
@@ -193,6 +195,20 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+def test_an_unsupported_layer_is_named_with_what_to_use_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = EntryPoint("broken", "tests.simulations.broken:Broken", task_module.GROUP)
+    monkeypatch.setattr(task_module, "installed", lambda: {"broken": entry})
+    path = files(tmp_path, task={"name": "broken", "options": {}})
+    code, _, err = command(monkeypatch, capsys, "simulate", str(path), "--quiet")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "BatchNorm1d" in err
+    assert "'0'" in err
+    assert "GroupNorm" in err or "LayerNorm" in err
 
 
 def test_unknown_names_list_what_exists(
