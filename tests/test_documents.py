@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import importlib
 import re
 import shlex
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,20 @@ import typer
 import yaml
 
 import fedward
+import simulations.sweep
 from client.hospital import HospitalConfig
 from protocol.config import parse
 from protocol.errors import Code
-from simulations.config import Arm
+from simulations.config import Arm, DataConfig, Simulation
+from simulations.data import load_data
+from simulations.results import Result
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/py.typed"))
 FOLDERS = (*PACKAGES, "tests", "benchmarks", "configs", "docs")
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
+CONFIGS = ROOT / "configs"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), CONFIGS / "README.md"])
 
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -50,10 +57,15 @@ def prose(page: Path) -> str:
     return FENCED.sub("", page.read_text(encoding="utf-8"))
 
 
-def blocks(page: Path, language: str) -> list[str]:
+def blocks(text: str, language: str) -> list[str]:
     """The fenced blocks of one language, `` for those that name none."""
-    found = FENCED.findall(page.read_text(encoding="utf-8"))
-    return [text for _, named, text in found if named == language]
+    return [block for _, named, block in FENCED.findall(text) if named == language]
+
+
+def section(page: Path, heading: str) -> str:
+    """What stands under a heading, up to the next one of its rank."""
+    _, found = page.read_text(encoding="utf-8").split(f"\n{heading}\n")
+    return found.split(f"\n{heading.partition(' ')[0]} ")[0]
 
 
 def anchors(page: Path) -> set[str]:
@@ -62,10 +74,10 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in plain}
 
 
-def commands(page: Path) -> Iterator[str]:
-    """Every `fedward ...` that a page shows, in blocks and in sentences."""
-    lines = [line.strip() for text in blocks(page, "") for line in text.splitlines()]
-    for line in (*lines, *INLINE.findall(prose(page))):
+def commands(text: str) -> Iterator[str]:
+    """Every `fedward ...` that a text shows, in blocks and in sentences."""
+    lines = [line.strip() for block in blocks(text, "") for line in block.splitlines()]
+    for line in (*lines, *INLINE.findall(FENCED.sub("", text))):
         if found := COMMAND.match(line):
             yield found[1].partition(" #")[0].strip()
 
@@ -74,7 +86,7 @@ def follow(line: str) -> click.Command:
     """The command that a line runs; fails where a group has no such command or option."""
     words = shlex.split(line)[1:]
     command = typer.main.get_command(fedward.app)
-    while isinstance(command, click.Group) and words:
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         context = click.Context(command)
         _, found, words = command.resolve_command(context, words)
         assert found is not None
@@ -125,18 +137,35 @@ def test_every_function_that_is_named_exists(page: Path) -> None:
 
 @of_every_page
 def test_every_command_that_is_shown_exists(page: Path) -> None:
-    for line in commands(page):
+    for line in commands(page.read_text(encoding="utf-8")):
         follow(line)
 
 
 def test_the_readme_shows_what_each_kind_of_people_types() -> None:
-    shown = {follow(line).name for line in commands(ROOT / "README.md")}
+    shown = {follow(line).name for line in commands(README.read_text(encoding="utf-8"))}
     assert shown >= {"data-check", "ledger", "plan", "simulate"}
+
+
+def test_every_command_in_a_configuration_runs_on_files_that_exist() -> None:
+    for path in sorted(CONFIGS.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        lines = re.findall(r"^#   (fedward .*)$", text, re.MULTILINE)
+        mine = path.relative_to(ROOT).as_posix()
+        assert any(mine in line for line in lines) or "`make demo`" in text, path
+        for line in lines:
+            follow(line)
+            assert all((ROOT / name).exists() for name in FILE.findall(line)), line
 
 
 @pytest.mark.parametrize(
     "line",
-    ["fedward clinet ledger", "fedward client fly", "fedward simulate demo --wings", "fedward run"],
+    [
+        "fedward clinet ledger",
+        "fedward client fly",
+        "fedward simulate demo --wings",
+        "fedward run",
+        "fedward --wings",
+    ],
 )
 def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
     with pytest.raises((AssertionError, click.UsageError)):
@@ -153,7 +182,7 @@ def test_a_function_that_does_not_exist_is_noticed(name: str) -> None:
 def test_every_make_target_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z0-9]+):", makefile, re.MULTILINE))
-    code = [*blocks(page, ""), *INLINE.findall(prose(page))]
+    code = [*blocks(page.read_text(encoding="utf-8"), ""), *INLINE.findall(prose(page))]
     named = {word for text in code for word in re.findall(r"^make ([a-z0-9]+)", text, re.MULTILINE)}
     assert named <= targets
 
@@ -166,22 +195,64 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert results.failed == 0
 
 
-def test_the_readmes_hospital_is_one() -> None:
-    (text,) = blocks(ROOT / "README.md", "yaml")
-    hospital = parse(HospitalConfig, yaml.safe_load(text), "hospital")
-    assert set(hospital.datasets) == {"breast_cancer"}
+def test_what_the_readme_tells_a_hospital_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = section(README, "### You run a hospital's IT")
+    (tmp_path / "configs").symlink_to(CONFIGS)
+    (text,) = blocks(told, "yaml")
+    (tmp_path / "hospital.yaml").write_text(text, encoding="utf-8")
+    (dataset,) = parse(HospitalConfig, yaml.safe_load(text), "hospital").datasets.values()
+    table = load_data(DataConfig(name="breast_cancer")).table
+    with (tmp_path / dataset.source.path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([dataset.source.columns.get(name, name) for name in table])
+        writer.writerows(zip(*table.values(), strict=True))
+    monkeypatch.chdir(tmp_path)
+
+    outputs = []
+    for line in commands("\n".join(f"```\n{block}```\n" for block in blocks(told, ""))):
+        typer.main.get_command(fedward.app)(args=shlex.split(line)[1:], standalone_mode=False)
+        outputs.append(capsys.readouterr().out)
+    checked, simulated, verified, plotted = outputs
+    assert "Verdict: clean" in checked
+    assert "distributed" in simulated
+    assert "verified: every link, signature, grant and epsilon" in verified
+    assert "settled" in plotted
+    assert (tmp_path / "spent.png").stat().st_size > 0
+    kept = tmp_path / "runs" / "demo" / "distributed-1-seed-0" / "north"
+    hospital = {"hospital.yaml", "keys", "roster.json", "trust.json"}
+    assert {path.name for path in kept.iterdir()} >= {
+        *hospital, "ledger.sqlite", "journal.jsonl", "models",
+    }  # fmt: skip
+
+
+def test_what_the_readme_tells_a_notebook_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = simulations.sweep.run
+
+    def short(simulation: Simulation, **options: Any) -> Result:
+        """One seed of one arm that takes no time."""
+        config = replace(simulation.config, seeds=1, arms=(Arm(arm="local_only"),))
+        return run(replace(simulation, config=config), **options)
+
+    monkeypatch.setattr(simulations.sweep, "run", short)
+    monkeypatch.chdir(ROOT)
+    (code,) = blocks(section(README, "### You do research"), "python")
+    exec(compile(code, str(README), "exec"), {})  # noqa: S102 - the README's own lines
+    assert "'arm': 'local_only'" in capsys.readouterr().out
 
 
 def test_the_arm_in_the_strategies_is_one() -> None:
-    (text,) = blocks(ROOT / "docs" / "strategies.md", "yaml")
+    (text,) = blocks((ROOT / "docs" / "strategies.md").read_text(encoding="utf-8"), "yaml")
     (arm,) = yaml.safe_load(text)["arms"]
     assert parse(Arm, arm, "arm").strategy is not None
 
 
 def test_the_threat_model_lists_every_code() -> None:
-    text = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
-    section = text.split("## What a refusal says")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [str(code) for code in Code]
+    listed = section(ROOT / "docs" / "threat-model.md", "## What a refusal says")
+    assert re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE) == [str(code) for code in Code]
 
 
 def test_the_index_leads_to_every_page() -> None:
