@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from privacy.accounting import Event, calibrate, epsilon
 from protocol.jobs import Job
 from simulations.audit_bounds import implied_epsilon, needed_sigma
 from simulations.audit_config import MOVE, AuditConfig
+
+GUESS_DELTA = 1e-10
+"""Delta at which guesses are held against the claimed noise.
+
+At the job's own delta the theorem's p-value cannot fall below 2 delta (1 + e^epsilon), which is far
+above any alarm; the claimed noise implies an epsilon at this delta as well.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +80,18 @@ class Claim:
         """Expected score of a canary that is in the data."""
         return self.step * self.rounds * self.rate
 
-    def needed(self) -> float:
+    @cached_property
+    def needed_sigma(self) -> float:
         """The noise multiplier that the claimed epsilon needs in every round."""
         if self.rate == 1:
             return needed_sigma(self.epsilon, self.delta, self.rounds)
+        # Of sampled batches the accountant alone knows.
         return calibrate(self.epsilon, self.delta, self.rounds, self.rate)
+
+    @cached_property
+    def epsilon_guessed(self) -> float:
+        """Epsilon of the claimed noise at `GUESS_DELTA`."""
+        return self.epsilon_of(self.sigma, GUESS_DELTA)
 
     def epsilon_of(self, sigma: float, delta: float | None = None) -> float:
         """Epsilon of all rounds with this noise multiplier, at the job's delta or another."""

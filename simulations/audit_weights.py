@@ -15,7 +15,7 @@ from simulations.audit_bounds import (
     one_run_epsilon,
     one_run_p,
 )
-from simulations.audit_claim import Claim
+from simulations.audit_claim import GUESS_DELTA, Claim
 from simulations.audit_config import AuditConfig
 from simulations.audit_evidence import ALARM, CONFIDENCE, Check, Evidence, statistical
 from simulations.audit_statistics import (
@@ -25,13 +25,6 @@ from simulations.audit_statistics import (
     resolution,
     spread_p,
 )
-
-GUESS_DELTA = 1e-10
-"""Delta at which guesses are held against the claimed noise.
-
-At the job's own delta the theorem's p-value cannot fall below 2 delta (1 + e^epsilon), which is far
-above any alarm; the claimed noise implies an epsilon at this delta as well.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +141,9 @@ class Weights:
         )
 
     def _guesses(self) -> Check:
-        claimed = self.claim.epsilon_of(self.claim.sigma, GUESS_DELTA)
         p_values = [
             one_run_p(
-                claimed,
+                self.claim.epsilon_guessed,
                 correct=one.right,
                 guesses=one.number,
                 canaries=self._config.canaries,
@@ -193,7 +185,7 @@ class Weights:
         return of(high), of(middle), of(low)
 
     def _epsilon(self) -> Check:
-        needed = self.claim.needed()
+        needed = self.claim.needed_sigma
         p = _crossing(lambda level: self.sigma_interval(level)[2] - needed)
         low, middle, high = self.epsilon_interval()
         implied = "no finite epsilon"

@@ -100,7 +100,7 @@ def test_the_claim_is_what_the_plan_gives_though_it_never_asks_it(
     assert own == pytest.approx(plan.sigma_own)
     effective = claim.noise * math.sqrt(claim.trusted / config.rounds)
     assert effective == pytest.approx(plan.sigma_effective, rel=2e-3)
-    assert claim.needed() <= effective
+    assert claim.needed_sigma <= effective
     assert claim.epsilon_of(effective) == pytest.approx(claim.epsilon, rel=0.01)
     assert 0 < claim.rounding < 1e-3 * claim.noise**2
 

@@ -126,7 +126,7 @@ def test_epsilon_is_the_accountants_where_batches_are_sampled() -> None:
     assert sampled.epsilon_of(1.5) == epsilon([Event(1.5, 0.3, 6)], 1e-5)
     assert sampled.epsilon_of(math.inf) == 0.0
     assert sampled.epsilon_of(0.0) == math.inf
-    assert epsilon([Event(sampled.needed(), 0.3, 6)], 1e-5) == pytest.approx(4.0, rel=1e-3)
+    assert epsilon([Event(sampled.needed_sigma, 0.3, 6)], 1e-5) == pytest.approx(4.0, rel=1e-3)
 
 
 def test_intervals_hold_the_truth_and_narrow_with_the_level() -> None:
@@ -167,4 +167,4 @@ def test_the_p_value_of_epsilon_is_where_its_limit_meets_the_claim() -> None:
     assert check.p_value is not None
     assert SMALLEST_P < check.p_value < 1.0
     limit = weights.sigma_interval(check.p_value)[2]
-    assert limit == pytest.approx(weights.claim.needed(), rel=1e-6)
+    assert limit == pytest.approx(weights.claim.needed_sigma, rel=1e-6)
