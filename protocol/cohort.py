@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NoReturn, TypeVar
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from protocol.canonical import to_canonical
 from protocol.config import decode
@@ -80,6 +85,22 @@ class Member:
             name=self.name, job=job, roster=roster, kem=self.kem, exchange=self.exchange
         )
         verify(self.signing, CONTEXT, statement, self.signature)
+
+    def check_keys(self) -> None:
+        """Check that something can be sealed to, and agreed with, these keys.
+
+        Raises:
+            IntegrityError: A key is none, or one with which every secret is zero.
+        """
+        probe = X25519PrivateKey.generate()
+        try:
+            for point in (self.exchange, self.kem[-KEY_BYTES:]):
+                probe.exchange(X25519PublicKey.from_public_bytes(point))
+            if len(self.kem) > KEY_BYTES:
+                with suppress(UnsupportedAlgorithm):
+                    MLKEM768PublicKey.from_public_bytes(self.kem[:-KEY_BYTES])
+        except ValueError:
+            raise IntegrityError(f"an ephemeral key of {self.name!r} is none") from None
 
     def to_bytes(self) -> bytes:
         """Canonical bytes, as an enrolment answer carries them."""

@@ -32,6 +32,7 @@ from protocol.messages import (
 from server import rounds
 from server.correspondence import Correspondence, Site
 from server.exchange import Arrival, Exchange
+from server.harvest import Harvest, Result
 from server.launch import Event, Launch, Metrics, Outcome
 from server.rounds import Answer, Rules, State
 from server.sums import Collector, Sums
@@ -60,10 +61,11 @@ class Course:
         self._events: list[Event] = []
         self._cohort: Cohort | None = None
         self._bundles: dict[str, bytes] = {}
-        self._results: dict[tuple[int, str], tuple[tuple[str, ...], bytes]] = {}
+        self._results: dict[tuple[int, str], Result] = {}
         self._metrics: Metrics = {}
         self._weights_tag = ""
         self._model: bytes | None = None
+        self._summed = True
 
     def run(self) -> Outcome:
         """Go from command to command until the job is over."""
@@ -72,7 +74,7 @@ class Course:
             begin = time.perf_counter()
             self._letters.reset()
             answers = self._perform(state.command)
-            after = rounds.advance(self._rules, state, answers)
+            after = rounds.advance(self._rules, state, answers, summed=self._summed)
             self._note(state, after, time.perf_counter() - begin)
             state = after
         self._dismiss(state.members)
@@ -83,7 +85,7 @@ class Course:
             events=tuple(self._events),
             metrics=self._metrics,
             weights_tag=self._weights_tag,
-            model=self._model,
+            model=self._model if state.command.status == "completed" else None,
         )
 
     def _perform(self, command: rounds.Command) -> dict[str, Answer]:
@@ -115,23 +117,26 @@ class Course:
             wait_s=min(JOIN_WAIT_S, self._job.timeout_s),
         ):
             answers.update(self._enrolled(arrival))
-        return {site: answers[site] for site in command.sites}
+        return self._noted({site: answers[site] for site in command.sites})
 
     def _enrolled(self, arrival: Arrival) -> dict[str, Answer]:
         """Who answered is known only from the answer: its sender must be in the roster."""
         packet = arrival.packet
         cards = {card.fingerprint: card for card in self._launch.roster.members}
         card = None if packet is None else cards.get(packet.sender)
-        if packet is None or card is None:
+        if packet is None or card is None or card.name not in self._rules.sites:
             return {}
         try:
             header = self._letters.open(packet, card.signing)
-            return {card.name: self._enrol_site(card, arrival.node, packet, header)}
         except IntegrityError:
             # Whoever names a hospital without its signature may not speak for it, not even a no.
             return {}
         except FedwardError:
             return {card.name: Answer(code=Code.VERSION)}
+        try:
+            return {card.name: self._enrol_site(card, arrival.node, packet, header)}
+        except FedwardError:
+            return {card.name: Answer(code=Code.FAILED)}
 
     def _enrol_site(self, card: Card, node: int, packet: Packet, header: Header) -> Answer:
         if packet.kind == Refused.KIND:
@@ -139,8 +144,13 @@ class Course:
         body = read_body(packet, header, Enrolled)
         member = CohortMember.from_bytes(body.member)
         member.verify(job=self._job.digest, roster=self._job.roster)
+        member.check_keys()
         if (member.name, member.signing) != (card.name, card.signing):
             return Answer(code=Code.SIGNATURE)
+        for site in self._sites.values():
+            other = CohortMember.from_bytes(site.member)
+            if member.exchange == other.exchange or member.kem == other.kem:
+                raise IntegrityError("ephemeral keys that another hospital has")
         self._launch.heads[card.fingerprint] = body.head
         self._sites[card.name] = Site(
             node=node, signing=card.signing, fingerprint=card.fingerprint, member=body.member
@@ -177,34 +187,24 @@ class Course:
     def _attempt(self, command: rounds.Attempt) -> dict[str, Answer]:
         if command.fresh_keys and not self._rules.encrypted:
             self._begin_epoch(command.epoch, command.members)
-        collectors = self._collectors(command)
+        harvest = Harvest(self._collectors(command))
         bodies = {site: self._step_body(command, site) for site in command.members}
-        contributors: list[str] = []
-        metrics: list[Metrics] = []
 
         def take(site: str, body: Stepped) -> Answer:
-            for purpose, collector in collectors.items():
-                payload = body.update if purpose == "update" else body.counts
-                if payload is None:
-                    return Answer(code=Code.FAILED)
-                collector.add(site, payload)
-            contributors.append(site)
+            answer = harvest.take(site, body)
             self._launch.heads[self._sites[site].fingerprint] = body.head
-            self._keep(body)
-            metrics.append(body.metrics)
-            return Answer(key=body.weights_tag)
+            self._weights_tag = body.weights_tag
+            return answer
 
         place = self._place(command.attempt)
         letters = self._letters.ask(self._sites, bodies, place, Stepped, take)
-        # Pooled metrics are computed by every hospital from the same sum, or something is wrong.
-        if metrics and metrics[0] and all(one == metrics[0] for one in metrics):
-            self._metrics = metrics[0]
-        ordered = tuple(site for site in command.members if site in contributors)
-        complete = ordered == command.members or not self._rules.masked
-        self._results = {}
-        for purpose, collector in collectors.items():
-            if complete and ordered:
-                self._results[command.attempt, purpose] = (ordered, collector.result())
+        if command.counts_attempt:
+            self._metrics = harvest.metrics
+        if command.finish:
+            self._model = harvest.model
+        sums = harvest.results(command.members, masked=self._rules.masked)
+        self._summed = sums is not None
+        self._results = {(command.attempt, purpose): one for purpose, one in (sums or {}).items()}
         return self._noted({site: letter.answer for site, letter in letters.items()})
 
     def _collectors(self, command: rounds.Attempt) -> dict[str, Collector]:
@@ -233,11 +233,6 @@ class Course:
             total=total[1] if total else None,
             counts=counts[1] if counts else None,
         )
-
-    def _keep(self, body: Stepped) -> None:
-        self._weights_tag = body.weights_tag
-        if body.model is not None:
-            self._model = body.model
 
     def _stop(self, command: rounds.Stop) -> dict[str, Answer]:
         bodies = {site: Stop(reason=command.reason) for site in command.sites}
@@ -281,10 +276,6 @@ class Course:
 
     def _note(self, before: State, after: State, seconds: float) -> None:
         kind, detail = _describe(before, after)
-        if kind == "enrolled":
-            self._refusals.update(
-                {s: "refused" for s in self._rules.sites if s not in after.members}
-            )
         event = Event(
             kind=kind,
             round=before.round,

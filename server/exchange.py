@@ -54,10 +54,8 @@ class Exchange:
             packets: Packet by node.
             timeout_s: Nodes that have not answered by then are yielded without a packet.
         """
-        sent = {
-            identifier: node
-            for node, identifier in zip(packets, self._push(packets, timeout_s), strict=True)
-        }
+        sent = self._push(packets, timeout_s)
+        yield from (Arrival(node, None) for node in set(packets) - set(sent.values()))
         end = time.monotonic() + timeout_s
         while sent and time.monotonic() < end:
             for reply in self._grid.pull_messages(list(sent)):
@@ -69,7 +67,8 @@ class Exchange:
         for node in sent.values():
             yield Arrival(node, None)
 
-    def _push(self, packets: Mapping[int, Packet], timeout_s: float) -> list[str]:
+    def _push(self, packets: Mapping[int, Packet], timeout_s: float) -> dict[str, int]:
+        """Node by message; of a node that has gone Flower takes none, and names it or leaves it."""
         messages = [
             self._grid.create_message(
                 content=_content(packet),
@@ -80,7 +79,13 @@ class Exchange:
             )
             for node, packet in packets.items()
         ]
-        return list(self._grid.push_messages(messages))
+        taken = set(self._grid.push_messages(messages))
+        # A message has its identifier since it was pushed.
+        return {
+            message.metadata.message_id: node
+            for node, message in zip(packets, messages, strict=True)
+            if message.metadata.message_id in taken
+        }
 
 
 def _content(packet: Packet) -> RecordDict:

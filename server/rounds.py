@@ -180,13 +180,16 @@ def start(rules: Rules) -> State:
     return State(command=Enrol(rules.sites), fingerprints={})
 
 
-def advance(rules: Rules, state: State, answers: Mapping[str, Answer]) -> State:
+def advance(
+    rules: Rules, state: State, answers: Mapping[str, Answer], *, summed: bool = True
+) -> State:
     """The next state, given what the hospitals answered to `state.command`.
 
     Args:
         rules: The job's numbers.
         state: The state whose command was carried out.
         answers: One answer for every hospital that was asked.
+        summed: False where an attempt's sums were lost here, which voids it for everybody.
     """
     match state.command:
         case Enrol():
@@ -194,7 +197,7 @@ def advance(rules: Rules, state: State, answers: Mapping[str, Answer]) -> State:
         case MakeKeys(maker=maker):
             return _keys_made(rules, state, made=answers[maker].code is None)
         case Attempt():
-            return _attempted(rules, state, state.command, answers)
+            return _attempted(rules, state, state.command, answers, summed=summed)
         case Stop(reason=reason):
             return replace(state, command=Done("failed", reason))
         case Done():
@@ -260,13 +263,13 @@ def _counts_due(rules: Rules, state: State) -> bool:
 
 
 def _attempted(
-    rules: Rules, state: State, command: Attempt, answers: Mapping[str, Answer]
+    rules: Rules, state: State, command: Attempt, answers: Mapping[str, Answer], *, summed: bool
 ) -> State:
     came = tuple(s for s in command.members if answers[s].code is None)
     odd = _minority({site: answers[site].key for site in came})
     came = tuple(s for s in came if s not in odd)
     # A hospital with other weights is in the sum already, masked or not: nobody may use it.
-    complete = not odd and (came == command.members or not rules.masked)
+    complete = summed and not odd and (came == command.members or not rules.masked)
     # Whoever answered has applied the sums that this attempt carried.
     state = replace(state, members=came, total_attempt=0, counts_attempt=0)
     if command.finish:

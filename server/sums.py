@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 
 from learning.task import load_task
 from privacy.he.parameters import num_words
-from privacy.he.sum import Sum, SumProcess
+from privacy.he.sum import RemoteSum, SumProcess
 from privacy.he.words import framed_size
 from protocol.errors import IntegrityError
 from protocol.jobs import Job
@@ -28,13 +29,24 @@ class Collector(Protocol):
         """
 
     def result(self) -> bytes:
-        """What every member receives."""
+        """What every member receives.
+
+        Raises:
+            IntegrityError: The sum is lost.
+        """
+
+    @property
+    def lost(self) -> bool:
+        """Whether the sum is lost, through nobody's fault who comes now."""
+
+    def close(self) -> None:
+        """Free the memory of the sum."""
 
 
 class EncryptedCollector:
     """Adds ciphertexts in a process that holds no key and parses nothing else."""
 
-    def __init__(self, total: Sum) -> None:
+    def __init__(self, total: RemoteSum) -> None:
         self._total = total
 
     def add(self, site: str, payload: bytes) -> None:
@@ -44,6 +56,16 @@ class EncryptedCollector:
     def result(self) -> bytes:
         """See Collector."""
         return self._total.residues()
+
+    @property
+    def lost(self) -> bool:
+        """See Collector."""
+        return self._total.lost
+
+    def close(self) -> None:
+        """See Collector; where the child has ended, its memory is free."""
+        with suppress(IntegrityError):
+            self._total.close()
 
 
 class ClearCollector:
@@ -57,7 +79,10 @@ class ClearCollector:
         """See Collector."""
         if len(payload) != 8 * self._length:
             raise IntegrityError(f"plain release of {site}", expected=f"{self._length} float64")
-        self.vectors[site] = np.frombuffer(payload, dtype="<f8").astype(np.float64)
+        vector = np.frombuffer(payload, dtype="<f8").astype(np.float64)
+        if not np.isfinite(vector).all():
+            raise IntegrityError(f"plain release of {site}", expected="finite numbers")
+        self.vectors[site] = vector
 
     def result(self) -> bytes:
         """See Collector."""
@@ -65,6 +90,15 @@ class ClearCollector:
         for site in sorted(self.vectors):
             total = total + self.vectors[site]
         return total.tobytes()
+
+    @property
+    def lost(self) -> bool:
+        """See Collector."""
+        return False
+
+    def close(self) -> None:
+        """See Collector."""
+        self.vectors = {}
 
 
 class Sums:

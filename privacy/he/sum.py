@@ -228,6 +228,11 @@ class RemoteSum:
         size = self._shape.residues_size
         return self._owner.ask(self._process, child.RESIDUES, self._number, reply_size=size)
 
+    @property
+    def lost(self) -> bool:
+        """Whether the child that held this sum has ended."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
         """Free the child's memory of this sum."""
         self._owner.ask(self._process, child.CLOSE, self._number)

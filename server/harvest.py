@@ -1,0 +1,85 @@
+"""What the answers to one attempt bring: contributions to sums, and words that must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from protocol.errors import Code, IntegrityError
+from protocol.messages import Stepped
+from server.launch import Metrics
+from server.rounds import Answer
+from server.sums import Collector
+
+T = TypeVar("T")
+Result = tuple[tuple[str, ...], bytes]
+"""Whose contributions are in a sum, and the sum."""
+
+
+class Harvest:
+    """Takes one attempt's answers as they come.
+
+    Args:
+        collectors: A sum for each purpose that the attempt asks for.
+    """
+
+    def __init__(self, collectors: Mapping[str, Collector]) -> None:
+        self._collectors = collectors
+        self._contributors: dict[str, list[str]] = {purpose: [] for purpose in collectors}
+        self._metrics: list[Metrics] = []
+        self._models: list[bytes | None] = []
+
+    def take(self, site: str, body: Stepped) -> Answer:
+        """Add what a hospital released.
+
+        Raises:
+            IntegrityError: It is not what the job's parameters describe.
+        """
+        payloads = {"update": body.update, "evaluation": body.counts}
+        if any(payloads[purpose] is None for purpose in self._collectors):
+            return Answer(code=Code.FAILED)
+        for purpose, collector in self._collectors.items():
+            if not collector.lost:
+                collector.add(site, payloads[purpose] or b"")
+                # At once: it is in this sum even if what comes with it does not fit into the next.
+                self._contributors[purpose].append(site)
+        self._metrics.append(body.metrics)
+        self._models.append(body.model)
+        return Answer(key=body.weights_tag)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Pooled metrics, which every hospital computes from the same sum; none if they differ."""
+        return _agreed(self._metrics) or {}
+
+    @property
+    def model(self) -> bytes | None:
+        """The finished weights; None if two hospitals hand over different ones."""
+        return _agreed(self._models)
+
+    def results(self, members: Sequence[str], *, masked: bool) -> dict[str, Result] | None:
+        """The sums by purpose, and their memory is free; None where one is lost.
+
+        Args:
+            members: The cohort, in the order of the job.
+            masked: Whether only the sum of everybody's contributions means anything.
+        """
+        found = {}
+        try:
+            for purpose, collector in self._collectors.items():
+                came = tuple(site for site in members if site in self._contributors[purpose])
+                if collector.lost:
+                    return None
+                if came and (came == tuple(members) or not masked):
+                    found[purpose] = (came, collector.result())
+        except IntegrityError:
+            return None
+        finally:
+            for collector in self._collectors.values():
+                collector.close()
+        return found
+
+
+def _agreed(values: Sequence[T]) -> T | None:
+    """What all say, None where they differ or nobody says anything."""
+    return values[0] if values and all(value == values[0] for value in values) else None
