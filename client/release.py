@@ -30,7 +30,7 @@ from protocol.errors import Code, RefusalError
 from protocol.jobs import Job
 from protocol.messages import Step, Stepped
 from protocol.tensors import weights_digest
-from strategies.base import FloatVector, Total
+from strategies.base import FloatVector, State, Total
 
 
 class Releaser:
@@ -57,6 +57,7 @@ class Releaser:
         self.metrics: dict[str, Metric] = {}
         self.cohort: Cohort = session.cohort
         self._attempt = attempt
+        self._tagged: tuple[State, bytes] | None = None
 
     @property
     def job(self) -> Job:
@@ -235,7 +236,14 @@ class Releaser:
         )
 
     def _tag(self) -> bytes:
-        state, keys = self.session.state, self.session.keys
+        """The tag of the present state, computed once for each; the keys stay as they are."""
+        state = self.session.state
+        if self._tagged is None or self._tagged[0] is not state:
+            self._tagged = state, self._tag_of(state)
+        return self._tagged[1]
+
+    def _tag_of(self, state: State) -> bytes:
+        keys = self.session.keys
         if keys is None:
             return bytes.fromhex(weights_digest(state.weights))
         return weights_tag(keys.data, state.weights, *state.moments)

@@ -162,7 +162,16 @@ class Ephemeral:
     Source: RFC 7748 (X25519), FIPS 203 (ML-KEM), draft-ietf-hpke-pq (both in HPKE).
     """
 
-    __slots__ = ("_exchange", "_kem", "_lock", "_mlkem", "_used", "public_exchange", "public_kem")
+    __slots__ = (
+        "_agreed",
+        "_exchange",
+        "_kem",
+        "_lock",
+        "_mlkem",
+        "_used",
+        "public_exchange",
+        "public_kem",
+    )
 
     def __init__(
         self, exchange: X25519PrivateKey, kem: X25519PrivateKey, mlkem: MLKEM768PrivateKey | None
@@ -171,6 +180,7 @@ class Ephemeral:
         self._kem = kem
         self._mlkem = mlkem
         self._used: set[tuple[str | int, ...]] = set()
+        self._agreed: dict[bytes, bytes] = {}
         self._lock = Lock()
         self.public_exchange = exchange.public_key().public_bytes_raw()
         post_quantum = b"" if mlkem is None else mlkem.public_key().public_bytes_raw()
@@ -264,15 +274,20 @@ class Ephemeral:
     def agree(self, public_exchange: bytes) -> bytes:
         """The X25519 secret shared with another member, 32 bytes, to be put through a KDF.
 
+        It is computed once and lives as long as these keys.
+
         Raises:
             IntegrityError: The other key is no key: the secret would be zero.
 
         Source: RFC 7748, section 6.1.
         """
-        try:
-            return self._exchange.exchange(X25519PublicKey.from_public_bytes(public_exchange))
-        except ValueError:
-            raise IntegrityError("a member's exchange key is no X25519 key") from None
+        if public_exchange not in self._agreed:
+            try:
+                public = X25519PublicKey.from_public_bytes(public_exchange)
+                self._agreed[public_exchange] = self._exchange.exchange(public)
+            except ValueError:
+                raise IntegrityError("a member's exchange key is no X25519 key") from None
+        return self._agreed[public_exchange]
 
     def claim(self, *use: str | int) -> None:
         """Use these keys for something that may happen once.

@@ -125,16 +125,18 @@ def pairwise_keys(
     """
     mine = cohort.member(me)
     ephemeral.check_holds(mine)
-    release = {
-        "job": cohort.job,
-        "roster": cohort.roster,
-        "cohort": cohort.digest,
-        "epoch": cohort.epoch,
-        "attempt": attempt,
-        "purpose": purpose,
-        "commitment": commitment(data_key),
-        "weights": weights_tag,
-    }
+    release = to_canonical(
+        {
+            "job": cohort.job,
+            "roster": cohort.roster,
+            "cohort": cohort.digest,
+            "epoch": cohort.epoch,
+            "attempt": attempt,
+            "purpose": purpose,
+            "commitment": commitment(data_key),
+            "weights": weights_tag,
+        }
+    )
     return {
         peer.name: _derive(ephemeral.agree(peer.exchange), mine, peer, release)
         for peer in cohort.members
@@ -222,10 +224,13 @@ def _add_streams(words_W: Words, streams: list[tuple[Stream, bool]], modulus: in
         block -= quotient
 
 
-def _derive(shared: bytes, mine: Member, peer: Member, release: dict[str, object]) -> bytes:
-    """HKDF-SHA256 of one X25519 secret, bound to both identities and to the release."""
-    pair = sorted((mine.fingerprint, peer.fingerprint))
-    info = to_canonical({"kind": "fedward/1 mask", "pair": pair, "release": release})
+def _derive(shared: bytes, mine: Member, peer: Member, release: bytes) -> bytes:
+    """HKDF-SHA256 of one X25519 secret, bound to both identities and to the release.
+
+    The release is spelt once for all peers, so the canonical bytes are put together here.
+    """
+    low, high = sorted((mine.fingerprint.encode(), peer.fingerprint.encode()))
+    info = b'{"kind":"fedward/1 mask","pair":["%b","%b"],"release":%b}' % (low, high, release)
     return HKDF(SHA256(), KEY_LENGTH, salt=None, info=info).derive(shared)
 
 

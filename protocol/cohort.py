@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NoReturn, TypeVar
 
@@ -180,9 +181,9 @@ class Cohort:
         Raises:
             IntegrityError: The bytes are no cohort document.
         """
-        return _read(cls, data, "a cohort document")
+        return _read_cohort(data)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical bytes, hexadecimal."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
@@ -203,10 +204,13 @@ class Cohort:
         Raises:
             RefusalError: The hospital is not in this cohort.
         """
-        names = [member.name for member in self.members]
-        if name not in names:
+        if name not in self._places:
             _refuse(f"hospital {name!r} is not in the cohort")
-        return names.index(name)
+        return self._places[name]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {member.name: place for place, member in enumerate(self.members)}
 
     def member(self, name: str) -> Member:
         """The entry of one hospital.
@@ -250,11 +254,23 @@ class Cohort:
 
     def _verify_signature(self, member: Member) -> None:
         try:
-            member.verify(job=self.job, roster=self.roster)
+            _verify_once(member, self.job, self.roster)
         except IntegrityError as error:
             raise RefusalError(
                 Code.COHORT, f"{member.name!r} did not sign its ephemeral keys for this job"
             ) from error
+
+
+@lru_cache(maxsize=4096)
+def _verify_once(member: Member, job: str, roster: str) -> None:
+    """`Member.verify`, of which a pass is remembered: the next epoch has the same members."""
+    member.verify(job=job, roster=roster)
+
+
+@lru_cache(maxsize=1)
+def _read_cohort(data: bytes) -> Cohort:
+    """The last document read is kept: in a simulation all virtual hospitals get the same one."""
+    return _read(Cohort, data, "a cohort document")
 
 
 def _read(cls: type[T], data: bytes, what: str) -> T:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import opendp.prelude as dp
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -312,6 +313,25 @@ def test_contexts_cannot_be_confused() -> None:
 def test_system_words_come_from_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "urandom", lambda count: bytes(range(count)))
     assert list(SystemEntropy().words(2)) == [0x0706050403020100, 0x0F0E0D0C0B0A0908]
+
+
+def test_many_system_words_are_the_counter_stream_of_one_fresh_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def urandom(count: int) -> bytes:
+        asked.append(count)
+        return bytes([len(asked)] * count)
+
+    monkeypatch.setattr(os, "urandom", urandom)
+    for call in (1, 2):
+        found = SystemEntropy().words(5000)
+        # Counter mode as NIST SP 800-38A, section 6.5, spells it: each block number enciphered.
+        blocks = Cipher(algorithms.AES256(bytes([call] * 32)), modes.ECB()).encryptor()  # noqa: S305
+        stream = b"".join(blocks.update(number.to_bytes(16)) for number in range(2500))
+        assert found.astype("<u8").tobytes() == stream
+    assert asked == [32, 32]
 
 
 # -- forks ----------------------------------------------------------------------------------------
