@@ -46,7 +46,7 @@ def admit(
     policy: Policy,
     population: Population | None,
     columns: Collection[str],
-    now: datetime,
+    now: datetime | None,
 ) -> Admitted:
     """Decide on a job whose signature has been verified.
 
@@ -57,7 +57,7 @@ def admit(
         policy: This hospital's policy.
         population: The population of the job's data set here, None when there is no such set.
         columns: Columns that the data set's source declares.
-        now: Present time, with a time zone.
+        now: Present time, with a time zone; None for a job that has begun here in its time.
 
     Raises:
         RefusalError: With the code that may leave the hospital and a local reason.
@@ -68,7 +68,7 @@ def admit(
     return _check_numbers(job, policy)
 
 
-def _check_origin(job: Job, *, name: str, roster: str, now: datetime) -> None:
+def _check_origin(job: Job, *, name: str, roster: str, now: datetime | None) -> None:
     if job.version != VERSION:
         raise RefusalError(
             Code.VERSION, "job version", expected=str(VERSION), found=str(job.version)
@@ -83,7 +83,7 @@ def _check_origin(job: Job, *, name: str, roster: str, now: datetime) -> None:
         )
     if name not in {site.name for site in job.sites}:
         raise RefusalError(Code.ROSTER, f"the job does not ask {name} to take part")
-    if now >= _time(job.expires):
+    if now is not None and now >= _time(job.expires):
         raise RefusalError(Code.EXPIRED, "the job has expired", found=job.expires)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from client.admission import Admitted, admit
 from client.finish import store_model
@@ -114,8 +114,8 @@ class Member:
         self._check_new(job)
         if hospital.key.fingerprint in body.heads:
             hospital.ledger.check_echo(body.heads[hospital.key.fingerprint])
-        self._admitted.clear()  # an acceptance of before says nothing of the time that it is now
-        admitted = self._admit(job)
+        admitted = self._decide(job, hospital.clock())
+        self._admitted = {job.digest: admitted}
         try:
             check_guards(admitted)
         except FedwardError as error:
@@ -151,12 +151,12 @@ class Member:
             raise RefusalError(Code.REPLAYED, "this job has begun or ended here before")
 
     def _admit(self, job: Job) -> Admitted:
-        """The decision on a job; hospital and policy do not change while this process lives."""
+        """The decision on a job that has begun; hospital and policy are those of this process."""
         if job.digest not in self._admitted:
-            self._admitted = {job.digest: self._decide(job)}
+            self._admitted = {job.digest: self._decide(job, None)}
         return self._admitted[job.digest]
 
-    def _decide(self, job: Job) -> Admitted:
+    def _decide(self, job: Job, now: datetime | None) -> Admitted:
         hospital = self._hospital
         try:
             columns = hospital.columns(job.dataset)
@@ -169,7 +169,7 @@ class Member:
             policy=hospital.config.policy,
             population=hospital.population(job.dataset),
             columns=columns,
-            now=hospital.clock(),
+            now=now,
         )
         self._check_declared(job)
         return admitted

@@ -189,6 +189,22 @@ class TestEnrolment:
         packet = stage.say("north", stage.enrol_body(), deadline=late)
         assert stage.refusal("north", packet) == Code.EXPIRED
 
+    def test_a_job_that_has_begun_is_not_cut_off_by_its_expiry(self, stage: Stage) -> None:
+        cohort = stage.enrol()
+        bundles = stage.bundles(cohort)
+        hospital = stage.hospitals["north"]
+        clock = hospital.clock
+        hospital.clock = lambda: clock() + timedelta(hours=25)
+        # As on Flower's Ray engine, or after another job's message: nothing is remembered.
+        stage.members["north"]._admitted.clear()
+        packet = stage.say(
+            "north",
+            stage.first_step(cohort, bundles["north"]),
+            stage.place(cohort, 1),
+            deadline=time.time() + 26 * 3600,
+        )
+        assert stage.read("north", packet, Stepped).update is not None
+
     @pytest.mark.parametrize(("mode", "code"), [("none", Code.REPLAYED), ("distributed", None)])
     def test_a_restarted_node_releases_nothing_twice_without_noise(
         self, tmp_path: Path, mode: Any, code: Code | None
@@ -230,6 +246,17 @@ class TestEnrolment:
                 changed = replace(job.encryption, **change)
                 with pytest.raises(RefusalError, match="radix"):
                     check_encryption(replace(job, encryption=changed))
+
+
+@pytest.mark.parametrize("mode", ["distributed", "local"])
+def test_a_hospital_without_a_record_answers_like_any_other(tmp_path: Path, mode: Any) -> None:
+    consortium = make_consortium(tmp_path / "c")
+    job = make_job(consortium, make_request(mode=mode))
+    path = consortium.folder / "south" / "data.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    run = run_course(consortium, job)
+    assert (run.outcome.status, run.outcome.refusals) == ("completed", {})
+    assert len(models(consortium, job)) == 3
 
 
 def test_the_card_states_the_worst_case_of_every_cohort(tmp_path: Path) -> None:
