@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from simulations.attack_jobs import Defence
 from simulations.attack_records import FloatArray, to_picture
 from simulations.attack_results import Attacks, Line
+from simulations.attack_score import share_text
 from simulations.picture import DPI, INK, QUIET, RULE, WARNING
 
 GOOD = "#00694d"
 SHOWN = 2
 """Records of each line that are shown: its first ones, chosen before anything came back."""
 PICTURE_IN, GAP_IN, CELL_GAP_IN = 0.44, 0.05, 0.2
-LABEL_IN, MARGIN_IN, HEAD_IN, ROW_IN = 1.42, 0.32, 1.52, 0.86
+LABEL_IN, MARGIN_IN, HEAD_IN, ROW_IN = 1.72, 0.32, 1.52, 0.86
 FOOT_IN, FOOT_LINE_IN = 0.42, 0.2
 NAMES = {
     "inversion": "dense layer inverted",
@@ -66,35 +67,36 @@ class _Sheet:
     def write_heads(self) -> None:
         """Title, verdict, what each column is, and the foot."""
         attacks = self._attacks
-        self._write(MARGIN_IN, 0.2, f"Attacks on records: {attacks.config.name}", 14, weight="bold")
+        self._write(MARGIN_IN, 0.38, "Records that attacks get back", 14, weight="bold")
         colour = GOOD if attacks.passed else WARNING
         columns = int(self._width_in * 12.2)
         verdict = textwrap.shorten(attacks.verdict, 2 * columns, placeholder=" ...")
-        self._write(MARGIN_IN, 0.55, "\n".join(textwrap.wrap(verdict, columns)), 9.5, colour)
-        self._write(self._lefts_in[0], HEAD_IN - 0.4, "the records", 9.5, weight="bold")
+        for number, text in enumerate(textwrap.wrap(verdict, columns)):
+            self._write(MARGIN_IN, 0.68 + 0.19 * number, text, 9.5, colour)
+        self._write(self._lefts_in[0], HEAD_IN - 0.26, "the records", 9.5, weight="bold")
         for left_in, defence in zip(self._lefts_in[1:], self._defences, strict=True):
-            self._write(left_in, HEAD_IN - 0.4, HEADS[defence.kind], 9.5, weight="bold")
+            self._write(left_in, HEAD_IN - 0.26, HEADS[defence.kind], 9.5, weight="bold")
             if defence.epsilon is not None:
-                self._write(left_in, HEAD_IN - 0.22, f"epsilon {defence.epsilon:g}", 8.5, QUIET)
-        top_in = HEAD_IN + ROW_IN * len(attacks.lines) + 0.16
+                self._write(left_in, HEAD_IN - 0.08, f"epsilon {defence.epsilon:g}", 8.5, QUIET)
+        top_in = HEAD_IN + ROW_IN * len(attacks.lines) + 0.28
         for number, text in enumerate(self._foot):
             self._write(MARGIN_IN, top_in + number * FOOT_LINE_IN, text, 8.5, QUIET)
 
     def write_line(self, row: int, line: Line) -> None:
         """One attack: its name, the records, and the nearest that came back."""
         top_in = HEAD_IN + row * ROW_IN + 0.06
-        self._write(MARGIN_IN, top_in + 0.01, NAMES[line.attack], 9.5, weight="bold")
+        self._write(MARGIN_IN, top_in + 0.14, NAMES[line.attack], 9.5, weight="bold")
         detail = f"{line.amount} records" if line.amount != "1" else "1 record"
-        self._write(MARGIN_IN, top_in + 0.2, f"{detail} in what is read", 8, QUIET)
-        self._write(MARGIN_IN, top_in + 0.36, _reader(line), 8, QUIET)
+        self._write(MARGIN_IN, top_in + 0.3, f"{detail} in what is read", 8, QUIET)
+        self._write(MARGIN_IN, top_in + 0.45, _reader(line), 8, QUIET)
         chosen = examples(line)
         self._pictures(self._lefts_in[0], top_in, line.truth_NF[chosen])
         for left_in, defence in zip(self._lefts_in[1:], self._defences, strict=True):
             score = line.scores[defence]
             self._pictures(left_in, top_in, score.nearest_NF[chosen])
             colour = WARNING if score.hits else GOOD
-            text = f"{100 * score.share:.0f} % came back" if score.hits else "none came back"
-            self._write(left_in, top_in + PICTURE_IN + 0.05, text, 8, colour)
+            text = f"{share_text(score)} came back" if score.hits else "none came back"
+            self._write(left_in, top_in + PICTURE_IN + 0.16, text, 8, colour)
 
     def _pictures(self, left_in: float, top_in: float, records_NF: FloatArray) -> None:
         for place, record_F in enumerate(records_NF):
@@ -128,8 +130,7 @@ class _Sheet:
             fontsize=size,
             color=colour,
             weight=weight,
-            va="top",
-            linespacing=1.35,
+            va="baseline",
             parse_math=False,
         )
 
@@ -147,8 +148,9 @@ def _reader(line: Line) -> str:
 
 
 def _foot(attacks: Attacks) -> list[str]:
-    text = (
-        "Invented pictures; shown is the attacker's candidate that is nearest to the record, or "
-        "the average record where that is nearer."
-    )
-    return [text, *attacks.notes]
+    config = attacks.config
+    return [
+        "Invented pictures. Shown is what the attacker has that is nearest to the record.",
+        f"{config.name}: {config.hospitals} hospitals, mode {config.mode}, δ = {config.delta:g}",
+        *attacks.notes,
+    ]

@@ -13,7 +13,7 @@ from simulations.attack_curves import curves
 from simulations.attack_jobs import Defence
 from simulations.attack_picture import picture
 from simulations.attack_results import Attacks
-from simulations.attack_score import Score
+from simulations.attack_score import Score, share_text
 
 HEADS = {"none": "none", "noise": "noise", "encryption": "encryp-\ntion", "both": "both"}
 _MUCH = 0.5
@@ -34,7 +34,7 @@ def table(attacks: Attacks) -> Table:
     for defence in columns:
         shown.add_column(_head(defence), justify="right", no_wrap=True)
     for line in attacks.lines:
-        cells = [share_text(line.scores[defence]) for defence in columns]
+        cells = [coloured(line.scores[defence]) for defence in columns]
         shown.add_row(line.attack, line.amount, line.reader, *cells)
     if attacks.lines and attacks.told:
         shown.add_section()
@@ -44,16 +44,11 @@ def table(attacks: Attacks) -> Table:
     return shown
 
 
-def share_text(score: Score) -> Text:
-    """A share of records as people read it: green where none came back, red where many did.
-
-    Whoever sees no colours sees whether it is 0.
-    """
-    share = score.share
+def coloured(score: Score) -> Text:
+    """A share of records, green where none came back and red where many did."""
     if not score.hits:
-        return Text("0 %", style="green")
-    number = "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
-    return Text(number, style="bold red" if share >= _MUCH else "yellow")
+        return Text(share_text(score), style="green")
+    return Text(share_text(score), style="bold red" if score.share >= _MUCH else "yellow")
 
 
 def save(attacks: Attacks, folder: Path) -> tuple[Path, ...]:

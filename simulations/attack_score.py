@@ -28,7 +28,7 @@ class Score:
 
     Args:
         errors_N: For each record the relative distance of the nearest candidate, see `RECOVERED`.
-        nearest_NF: Those candidates; the average record where there was none.
+        nearest_NF: Those candidates; the average record where there is no candidate at all.
         control: Share of fresh records, which were never used, that the same candidates hit.
     """
 
@@ -69,6 +69,13 @@ def score(
     return Score(errors_N=errors_N, nearest_NF=nearest_NF, control=control)
 
 
+def share_text(score: Score) -> str:
+    """The share of records that came back, as people read it: 0 % is none at all."""
+    if not score.hits:
+        return "0 %"
+    return "< 1 %" if score.share < 0.01 else f"{100 * score.share:.0f} %"
+
+
 def together(scores: Sequence[Score]) -> Score:
     """One score of several updates' records."""
     return Score(
@@ -94,7 +101,7 @@ def limits(hits: int, trials: int) -> tuple[float, float]:
 def _nearest(
     truth_NF: FloatArray, candidates_MF: FloatArray, average_F: FloatVector
 ) -> tuple[FloatVector, FloatArray]:
-    known_MF = np.vstack([average_F, candidates_MF])
+    known_MF = candidates_MF if len(candidates_MF) else average_F[None]
     squares_NM = (
         (truth_NF**2).sum(axis=1)[:, None] + (known_MF**2).sum(axis=1) - 2 * truth_NF @ known_MF.T
     )

@@ -88,9 +88,8 @@ def unmasked(exchange: Exchange, victim: str, colluders: Collection[str]) -> Int
     alone.add(exchange.sent[victim])
     key = secret_of(bench.keys.epoch, "update", bench.packing)
     words = key.decrypt(alone.residues(), bench.framed)
-    if bench.job.masked:
-        for colluder in colluders:
-            words = _without_mask(exchange, words, victim, colluder)
+    for colluder in colluders:
+        words = _without_mask(exchange, words, victim, colluder)
     return _values(bench, words)
 
 
