@@ -21,9 +21,9 @@ SMALL = AttackConfig(
     name="small",
     epsilons=(3.0, 1.0),
     inversion=Inversion(records=(1,), updates=8),
-    matching=Matching(updates=2, iterations=60),
+    matching=Matching(updates=2, iterations=40),
     imprint=Imprint(records=32, bins=512),
-    membership=Membership(models=8, records=8, hidden=32, rounds=4, local_steps=10),
+    membership=Membership(models=8, records=8, hidden=32, rounds=3, local_steps=12),
     seeded_noise=True,
 )
 """Every attack, on few records."""

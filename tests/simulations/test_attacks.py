@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learning.task import IntVector
+from privacy import channel, grid
+from privacy.he.bits import Words
+from privacy.noise import Entropy
+from simulations import attack_views
 from simulations.attack_config import AttackConfig, Inversion, Matching, read_attacks
 from simulations.attack_guesses import bound_auroc
 from simulations.attack_jobs import Defence
@@ -106,7 +111,7 @@ class TestEncryptionAlone:
         self, attacks: Attacks, name: str, summed: int
     ) -> None:
         assert line(attacks, name, summed=summed).scores[ENCRYPTION].hits == 0
-        assert abs(attacks.told[0].guesses[ENCRYPTION].auroc - 0.5) < 0.1
+        assert abs(attacks.told[0].guesses[ENCRYPTION].auroc - 0.5) < 0.15
 
     def test_masks_stop_one_hospital_with_the_coordinator(self, attacks: Attacks) -> None:
         assert line(attacks, "inversion", colluders=1).scores[ENCRYPTION].hits == 0
@@ -148,6 +153,30 @@ class TestControls:
     ) -> None:
         assert len(heard) == 4 * len(attacks.lines[0].scores)
         assert "imprint: both, epsilon 1" in heard
+
+
+class TestSensitivity:
+    """A defence that is silently missing is seen: the zeros above are not the attacks' weakness."""
+
+    CONFIG = replace(ALONE, inversion=Inversion(records=(1,), updates=2), epsilons=(1.0,))
+
+    def test_missing_noise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def silence(_: float, size: int, __: Entropy) -> IntVector:
+            return np.zeros(size, dtype=np.int64)
+
+        monkeypatch.setattr(grid, "discrete_gaussian", silence)
+        found = attack(self.CONFIG)
+        assert "recovers 100.0% of the records behind both, epsilon 1" in found.verdict
+
+    def test_missing_masks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unmasked(words: Words, *_: object, **__: object) -> Words:
+            return words
+
+        monkeypatch.setattr(channel, "mask", unmasked)
+        monkeypatch.setattr(attack_views, "_without_mask", lambda _, words, *__: words)
+        found = attack(self.CONFIG)
+        assert line(found, "inversion", colluders=1).scores[ENCRYPTION].share == 1.0
+        assert line(found, "inversion").scores[ENCRYPTION].share == 0.0
 
 
 class TestChoices:
