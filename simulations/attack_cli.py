@@ -39,6 +39,6 @@ def attack(
         typer.echo(json.dumps(found.to_json()))
     else:
         Console().print(table(found))
-        console.print("Saved " + ", ".join(str(path) for path in saved))
+        console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
     if not found.passed:
         raise typer.Exit(1)

@@ -56,7 +56,7 @@ def simulate(
         typer.echo(json.dumps(result.to_json()))
         return
     Console().print(table(result))
-    console.print("Saved " + ", ".join(str(path) for path in saved))
+    console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
 
 
 def find_config(name: str) -> Path:
