@@ -169,7 +169,8 @@ def check_exact(
     middle = float(np.median(norm_N[norm_N > 0]))
     for clip in (max(middle, 1e-6), 1e12):
         engine = Engine(model, loss, clip=clip, clipping=clipping)
-        weight_N = np.minimum(1.0, clip * (1 - MARGIN) / np.maximum(norm_N, 1e-300))
+        bound = clip * (1 - MARGIN)
+        weight_N = bound / np.maximum(norm_N, bound)
         for size in SIZES:
             expected_P = weight_N[:size] @ rows_NP[:size]
             error = np.linalg.norm(engine.clipped_sum(x[:size], y[:size]) - expected_P)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from privacy import probes
 from privacy.engine import Engine
-from privacy.guards import SIZES, check_influence, run_guards
+from privacy.guards import SIZES, check_exact, check_influence, run_guards
 from protocol.errors import InputError
 from tests.privacy import zoo
 from tests.privacy.zoo import Array, cross_entropy
@@ -370,3 +370,9 @@ def test_guards_take_milliseconds() -> None:
     start = time.perf_counter()
     run_guards(net(), cross_entropy, features, clip=1.0)
     assert time.perf_counter() - start < 1  # 30 ms on one core; the bound is for busy machines
+
+
+def test_records_without_a_gradient_are_no_hole() -> None:
+    model = nn.Linear(2, 1, bias=False).double()
+    x, y = np.vstack([np.zeros((3, 2)), np.ones((3, 2))]), np.zeros(6)
+    check_exact(model, lambda output, _: output.squeeze(1) ** 2, x, y)

@@ -280,14 +280,20 @@ def audited(fault: Fault, patch: Patch) -> Audit:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
-    begin = time.process_time()
     found = audited(fault, monkeypatch)
-    spent_s = time.process_time() - begin
     alarms = {check.name for check in found.checks if not check.passed}
     assert alarms >= fault.alarms, found.verdict
     assert not found.passed
     assert found.verdict.startswith("FAULT: ")
-    assert spent_s <= BUDGET_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_caught_in_seconds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that does nothing else; so it is no part of the tests that everybody runs."""
+    begin = time.process_time()
+    audited(FAULTS[name], monkeypatch)
+    assert time.process_time() - begin <= BUDGET_S
 
 
 def test_the_same_audit_without_a_fault_passes() -> None:
