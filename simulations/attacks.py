@@ -14,6 +14,7 @@ from simulations.attack_membership import membership
 from simulations.attack_range import Range
 from simulations.attack_results import Attacks, Line, Told
 from simulations.attack_updates import inversion, matching
+from simulations.audit_bench import one_thread
 
 Watch = Callable[[str], None]
 
@@ -28,6 +29,12 @@ def attack(config: AttackConfig, *, watch: Watch = lambda _: None) -> Attacks:
     Raises:
         InputError: The configuration cannot be met, for instance an epsilon by so few hospitals.
     """
+    # Networks and batches are small: more threads than one spend their time waiting for each other.
+    with one_thread():
+        return _attack(config, watch)
+
+
+def _attack(config: AttackConfig, watch: Watch) -> Attacks:
     range_ = Range(config)
     lines: list[Line] = []
     told: tuple[Told, ...] = ()
