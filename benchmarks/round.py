@@ -347,11 +347,11 @@ def machine() -> dict[str, Any]:
 
 def show(rows: Sequence[dict[str, Any]], limits: dict[str, Any]) -> list[Table | str]:
     table = Table(title="A round of all hospitals together", header_style="")
-    table.add_column("phase")
+    table.add_column("phase", no_wrap=True)
     for row in rows:
         size = f"{row['sites']:,} x {row['parameters']:,}"
-        table.add_column(f"{size}\nms", justify="right")
-        table.add_column("\nCPU ms", justify="right")
+        table.add_column(f"{size}\nms", justify="right", no_wrap=True)
+        table.add_column("\nCPU ms", justify="right", no_wrap=True)
     for name in (*PHASES, REST, ALL, BEYOND):
         times = [1e3 * seconds for row in rows for seconds in row["round"][name]]
         if max(times) >= SHOWN_MS:
@@ -399,7 +399,7 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps({"machine": machine(), "rows": rows}, indent=2))
         return
     for part in show(rows, machine()):
-        Console().print(part)
+        Console(width=max(90, 32 + 28 * len(rows))).print(part)
 
 
 if __name__ == "__main__":

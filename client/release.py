@@ -172,7 +172,7 @@ class Releaser:
                 if purpose == "update"
                 else evaluation_counts(local, self.weights)
             )
-            data = self._channel(purpose, self._attempt).protect(values)
+            data = self._channel(purpose, self._attempt, self._tag()).protect(values)
         self._record(purpose, hashlib.sha256(data).hexdigest())
         return data
 
@@ -218,7 +218,8 @@ class Releaser:
     def _plan(self, partition: Partition) -> DpPlan:
         return DpPlan.of(self.job.privacy, partition, self.cohort.size)
 
-    def _channel(self, purpose: str, attempt: int) -> Channel:
+    def _channel(self, purpose: str, attempt: int, tag: bytes = b"") -> Channel:
+        """The way out and back; the weights' tag enters masks alone, so reading needs none."""
         encryption, keys = self.job.encryption, self.session.keys
         packing = encryption.update if purpose == "update" else encryption.evaluation
         if keys is None or packing is None:
@@ -232,7 +233,7 @@ class Releaser:
             masked=self.job.masked,
             attempt=attempt,
             purpose=purpose,
-            weights_tag=self._tag(),
+            weights_tag=tag,
         )
 
     def _tag(self) -> bytes:

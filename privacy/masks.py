@@ -13,6 +13,8 @@ what remains is exactly uniform modulo t, and every word keeps its place.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -169,11 +171,8 @@ class Stream:
 
     def __init__(self, key: bytes, modulus: int) -> None:
         self.limit = MAX_MODULUS // modulus * modulus
-        counter = int.from_bytes(key[32:KEY_LENGTH])
-        self._main, self._spare = (
-            Cipher(algorithms.AES256(key[:32]), modes.CTR(first.to_bytes(16))).encryptor()
-            for first in (counter, counter ^ 1 << 127)
-        )
+        self._key = key
+        self._main = self._cipher(0)
 
     def fill(self, words: Words) -> None:
         """Write the next words, at most one block of them."""
@@ -181,6 +180,17 @@ class Stream:
         if int(words.max(initial=0)) >= self.limit:
             refused = np.flatnonzero(words >= np.uint64(self.limit))
             words[refused] = self._spares(refused.size)
+
+    def _cipher(self, offset: int) -> CipherContext:
+        """The key stream from so many blocks behind (or, modulo 2^128, before) the first."""
+        first = int.from_bytes(self._key[32:KEY_LENGTH]) ^ offset
+        key = algorithms.AES256(self._key[:32])
+        return Cipher(key, modes.CTR(first.to_bytes(16))).encryptor()
+
+    @cached_property
+    def _spare(self) -> CipherContext:
+        """The second stream, which most streams never need."""
+        return self._cipher(1 << 127)
 
     def _spares(self, count: int) -> Words:
         """The next `count` words of the second stream that are below the limit."""

@@ -12,8 +12,9 @@ import base64
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
+from typing import Any, NoReturn, cast
 
 from protocol.errors import InputError
 
@@ -32,7 +33,12 @@ def to_canonical(obj: object) -> bytes:
     >>> to_canonical({"b": 1.5, "a": (True, None, b"key", "f:x")})
     b'{"a":[true,null,"b:a2V5","s:f:x"],"b":"f:0x1.8000000000000p+0"}'
     """
-    tree = _spell(obj, "document", 0)
+    try:
+        tree = _spell(obj, 0)
+    except _UnspellableError as error:
+        raise InputError(
+            f"document{error.place}: {error.problem}", expected=error.expected, found=error.found
+        ) from None
     text = json.dumps(tree, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return text.encode()
 
@@ -58,64 +64,125 @@ def from_canonical(data: bytes) -> Any:
     return document
 
 
-def _spell(obj: object, place: str, depth: int) -> Any:
-    """The JSON tree of a value; `place` is its path, for messages."""
+class _UnspellableError(Exception):
+    """A value without a spelling; its place grows on the way out, since most values have one."""
+
+    def __init__(self, problem: str, expected: str, found: str | None = None) -> None:
+        super().__init__(problem)
+        self.place = ""
+        self.problem, self.expected, self.found = problem, expected, found
+
+
+def _spell(obj: object, depth: int) -> Any:
+    """The JSON tree of a value."""
     if depth > MAX_DEPTH:
-        raise InputError(f"{place}: too deep", expected=f"at most {MAX_DEPTH} levels")
+        raise _UnspellableError("too deep", expected=f"at most {MAX_DEPTH} levels")
+    spell = _SPELLINGS.get(type(obj)) or _spelling(obj)
+    return spell(obj, depth)
+
+
+def _spelling(obj: object) -> Callable[[Any, int], Any]:
+    """How a value is spelt whose type only derives from one that has a spelling."""
+    for kind, spell in _SPELLINGS.items():
+        if isinstance(obj, kind):
+            return spell
     if isinstance(obj, Mapping):
-        return {
-            _key(key, place): _spell(value, f"{place}.{key}", depth + 1)
-            for key, value in obj.items()
-        }
-    if isinstance(obj, list | tuple):
-        return _spell_items(obj, place, depth)
+        return _spell_mapping
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {
-            field.name: _spell(getattr(obj, field.name), f"{place}.{field.name}", depth + 1)
-            for field in dataclasses.fields(obj)
-        }
-    return _spell_scalar(obj, place)
-
-
-def _spell_items(items: Sequence[object], place: str, depth: int) -> list[Any]:
-    return [_spell(item, f"{place}[{index}]", depth + 1) for index, item in enumerate(items)]
-
-
-def _spell_scalar(obj: object, place: str) -> str | int | bool | None:
-    if obj is None or isinstance(obj, bool):
-        return obj
-    if isinstance(obj, str):
-        _check_unicode(obj, place)
-        return f"s:{obj}" if obj.startswith(_MARKS) else str(obj)
-    if isinstance(obj, int):
-        if obj.bit_length() > MAX_BITS:
-            raise InputError(f"{place}: too large", expected=f"at most {MAX_BITS} bits")
-        return int(obj)
-    if isinstance(obj, bytes):
-        return "b:" + base64.urlsafe_b64encode(obj).decode()
-    if isinstance(obj, float):
-        if not math.isfinite(obj):
-            raise InputError(f"{place}: not a finite number", expected="a finite number")
-        return "f:" + float.hex(obj)
-    raise InputError(
-        f"{place}: no canonical spelling",
+        return _spell_dataclass
+    raise _UnspellableError(
+        "no canonical spelling",
         expected="a dataclass, mapping, list, text, number, bytes or null",
         found=type(obj).__name__,
     )
 
 
-def _key(key: object, place: str) -> str:
+def _spell_mapping(obj: Mapping[Any, object], depth: int) -> dict[str, Any]:
+    tree = {}
+    for key, value in obj.items():
+        try:
+            tree[_key(key)] = _spell(value, depth + 1)
+        except _UnspellableError as error:
+            if isinstance(key, str):
+                error.place = f".{key}{error.place}"
+            raise
+    return tree
+
+
+def _spell_dataclass(obj: Any, depth: int) -> dict[str, Any]:
+    names = _names(cast("Hashable", type(obj)))
+    return _spell_mapping({name: getattr(obj, name) for name in names}, depth)
+
+
+@cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
+
+
+def _spell_items(items: Sequence[object], depth: int) -> list[Any]:
+    tree = []
+    for item in items:
+        try:
+            tree.append(_spell(item, depth + 1))
+        except _UnspellableError as error:
+            error.place = f"[{len(tree)}]{error.place}"
+            raise
+    return tree
+
+
+def _spell_text(text: str, _: int) -> str:
+    _check_unicode(text)
+    return f"s:{text}" if text.startswith(_MARKS) else str(text)
+
+
+def _spell_integer(number: int, _: int) -> int:
+    if number.bit_length() > MAX_BITS:
+        raise _UnspellableError("too large", expected=f"at most {MAX_BITS} bits")
+    return int(number)
+
+
+def _spell_float(number: float, _: int) -> str:
+    if not math.isfinite(number):
+        raise _UnspellableError("not a finite number", expected="a finite number")
+    return "f:" + float.hex(number)
+
+
+def _spell_bytes(data: bytes, _: int) -> str:
+    return "b:" + base64.urlsafe_b64encode(data).decode()
+
+
+def _spell_same(obj: bool | None, _: int) -> bool | None:  # noqa: FBT001 - a value of a document
+    return obj
+
+
+_SPELLINGS: dict[type, Callable[[Any, int], Any]] = {
+    # Before integers, of which they are a kind.
+    bool: _spell_same,
+    type(None): _spell_same,
+    str: _spell_text,
+    int: _spell_integer,
+    bytes: _spell_bytes,
+    float: _spell_float,
+    dict: _spell_mapping,
+    list: _spell_items,
+    tuple: _spell_items,
+}
+
+
+def _key(key: object) -> str:
     if not isinstance(key, str):
-        raise InputError(f"{place}: a key is no text", expected="text", found=type(key).__name__)
-    _check_unicode(key, place)
+        raise _UnspellableError("a key is no text", expected="text", found=type(key).__name__)
+    _check_unicode(key)
     return str(key)
 
 
-def _check_unicode(text: str, place: str) -> None:
+def _check_unicode(text: str) -> None:
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{place}: not valid Unicode", expected="no lone surrogates") from None
+        raise _UnspellableError("not valid Unicode", expected="no lone surrogates") from None
 
 
 def _read(tree: Any) -> Any:

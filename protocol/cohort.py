@@ -172,6 +172,10 @@ class Cohort:
 
     def to_bytes(self) -> bytes:
         """Canonical bytes; these are what is sent and hashed."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> bytes:
         return to_canonical(self)
 
     @classmethod

@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import yaml
@@ -152,12 +153,12 @@ def found(
         members=cards,
     )
     signed = roster.sign(coordinator)
-    trust = Trust.pin(roster)
-    for card in cards:
-        trust = trust.confirm(roster, card.name, card.fingerprint)
-    for name in shares:
-        (folder / name / "roster.json").write_bytes(signed)
-        trust.save(folder / name / "trust.json")
+    trust = replace(Trust.pin(roster), confirmed={card.name: card.fingerprint for card in cards})
+    (folder / "roster.json").write_bytes(signed)
+    trust.save(folder / "trust.json")
+    for name, file in product(shares, ("roster.json", "trust.json")):
+        # One file under many names: with a copy for each, space would grow with the square.
+        (folder / name / file).hardlink_to(folder / file)
     return Consortium(
         folder=folder,
         coordinator=coordinator,

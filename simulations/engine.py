@@ -112,7 +112,7 @@ def _run(
     way = Way.to(consortium)
     if engine == "inline":
         with inline_app(way) as app:
-            run_inline(server, InlineGrid(app, len(way.names)))
+            run_inline(server, InlineGrid(app, len(way.names), keep=False))
     else:
         from simulations.ray_engine import run_ray  # noqa: PLC0415 - Ray is an extra and slow
 

@@ -42,7 +42,9 @@ def pack(values_N: Values, packing: Packing) -> Words:
     for digit in reversed(range(full)):
         total_W *= radix
         total_W += values_N[digit * width : (digit + 1) * width]
-    return np.mod(total_W, t).astype(np.uint64)
+    # x - (x // t) t: numpy vectorises the division by a scalar, not the remainder.
+    total_W -= total_W // t * t
+    return total_W.view(np.uint64)
 
 
 def unpack(words_W: Words, count: int, packing: Packing) -> Values:
@@ -61,7 +63,8 @@ def unpack(words_W: Words, count: int, packing: Packing) -> Values:
     half = (radix - 1) // 2
     # Shifted by half in every digit the word is a plain number in base B.
     shift = half * (radix**digits - 1) // (radix - 1)
-    rest_W = (words_W + np.uint64(shift)) % np.uint64(t)
+    rest_W = words_W + np.uint64(shift)
+    rest_W -= rest_W // np.uint64(t) * np.uint64(t)
     values_DW = np.empty((digits, width), dtype=np.int64)
     for digit in range(digits - 1):
         quotient_W = rest_W // np.uint64(radix)

@@ -62,6 +62,7 @@ class Context:
             reason = str(self.handle.parameters_error_name())
             raise InputError("SEAL refuses the encryption parameters", found=reason)
         self.degree = degree
+        self.step = modulus // plain_modulus
         self.records = Records(VERSION, degree, tuple(self.handle.first_parms_id()))
 
 
@@ -116,7 +117,7 @@ class Cipher:
 
     Args:
         parameters: The key's parameters.
-        key_N: N residues of the key in NTT form, as `words` gave them; None makes a new key.
+        key_N: The key's N coefficients, as `words` gave them; None makes a new key.
     """
 
     def __init__(self, parameters: Context, key_N: Words | None = None) -> None:
@@ -125,16 +126,24 @@ class Cipher:
         if key_N is None:
             self._key = sealapi.KeyGenerator(parameters.handle).secret_key()
         else:
+            # SEAL keeps a key as a plaintext in NTT form, so its own transform makes one.
+            plain, evaluator = sealapi.Plaintext(), sealapi.Evaluator(parameters.handle)
             with _Scratch(parameters) as scratch:
-                scratch.write(key_N.data, scratch.write(parameters.records.key_head))
-                self._key = scratch.load(self._key)
+                scratch.write(key_N.data, scratch.write(parameters.records.plaintext_head))
+                scratch.load(plain)
+                evaluator.transform_to_ntt_inplace(plain, parameters.handle.first_parms_id())
+                scratch.save(plain, parameters.records.key_head)
+                scratch.load(self._key)
         self._encryptor = sealapi.Encryptor(parameters.handle, self._key)
         self._decryptor = sealapi.Decryptor(parameters.handle, self._key)
 
     def words(self) -> Words:
-        """The key's residues."""
-        with _Scratch(self._parameters) as scratch:
-            return scratch.save(self._key, self._parameters.records.key_head).view(np.uint64).copy()
+        """The key's N coefficients: 0, 1, or t - 1 for -1."""
+        # The ciphertext (0, floor(q / t)) decrypts to the rounded t / q floor(q / t) s, which is s.
+        first_SN, second_SN = np.zeros((2, 1, self._parameters.degree), dtype=np.uint64)
+        second_SN[0, 0] = self._parameters.step
+        words_N: Words = self.decrypt(first_SN, second_SN)[0]
+        return words_N
 
     def encrypt(self, words_SN: Words) -> tuple[Bytes, Words]:
         """Fresh symmetric ciphertexts as S x 64 bytes of seeds and S x N residues c0.

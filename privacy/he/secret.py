@@ -12,11 +12,15 @@ from typing import NoReturn, Self
 import numpy as np
 
 from privacy.he.accumulator import Shape
-from privacy.he.bits import Words, pack_bits, rounded
+from privacy.he.bits import Words, pack_bits, rounded, unpack_bits
 from privacy.he.parameters import check_packing
 from privacy.he.seal import Cipher, Context, context
-from protocol.errors import InputError, IntegrityError
+from protocol.errors import FedwardError, InputError, IntegrityError
 from protocol.jobs import Packing
+
+_KEY_BITS = 2
+_MINUS_ONE = 2
+"""What stands for -1 in a key's bytes."""
 
 
 class SecretKey:
@@ -49,15 +53,23 @@ class SecretKey:
             IntegrityError: The bytes are no key of these parameters.
         """
         check_packing(packing)
-        shape = Shape.of(packing, packing.degree)
-        key_N = shape.read_residues(data, packing.degree)
-        if not key_N.any():
-            raise IntegrityError("an encryption key", expected="a key that is not zero")
+        key_N = unpack_bits(data, packing.degree, _KEY_BITS)
+        if not key_N.any() or key_N.max() > _MINUS_ONE:
+            raise IntegrityError("an encryption key", expected="coefficients -1, 0 and 1")
+        key_N[key_N == _MINUS_ONE] = packing.plain_modulus - 1
         return cls(packing, Cipher(_context(packing), key_N))
 
     def to_bytes(self) -> bytes:
-        """The key as packed residues in NTT form, about 28 kB."""
-        return pack_bits(self._cipher.words(), self._packing.modulus.bit_length())
+        """The key's coefficients of -1, 0 and 1 in two bits each, 1,024 bytes.
+
+        Raises:
+            FedwardError: The library made a key of another kind.
+        """
+        key_N = self._cipher.words()
+        key_N[key_N == self._packing.plain_modulus - 1] = _MINUS_ONE
+        if key_N.max() > _MINUS_ONE:
+            raise FedwardError("this SEAL library makes keys that are not ternary")
+        return pack_bits(key_N, _KEY_BITS)
 
     def encrypt(self, words_W: Words) -> bytes:
         """One contribution; privacy.he.accumulator documents its format.

@@ -102,7 +102,7 @@ def check(
         IntegrityError: The words are not that sum. The message is always the same.
     """
     body, tags = words_W[:-TAGS], words_W[-TAGS:]
-    expected_K = np.array([index in present for index in range(sites)], dtype=np.uint64)
+    expected_K = np.isin(np.arange(sites), present).astype(np.uint64)
     count = max(words_W.size - framed_size(0, sites), 0)
     # Everything is computed and compared in every case: neither time nor message says what failed.
     tagged = _tags(body, key, packing.plain_modulus)

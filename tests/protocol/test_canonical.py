@@ -4,7 +4,9 @@ import dataclasses
 import json
 import math
 import sys
+from collections import OrderedDict
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -80,6 +82,11 @@ def test_dataclasses_are_mappings_and_tuples_are_lists() -> None:
     plain = {"name": "x", "inner": {"rate": 1.5, "items": [1, {"k": [b""]}]}}
     assert to_canonical(value) == to_canonical(plain)
     assert from_canonical(to_canonical(value)) == plain
+
+
+def test_every_kind_of_mapping_is_one() -> None:
+    value = MappingProxyType({"b": 1, "a": OrderedDict(c=2)})
+    assert to_canonical(value) == b'{"a":{"c":2},"b":1}'
 
 
 def test_enumerations_are_their_values() -> None:

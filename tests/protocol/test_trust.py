@@ -170,6 +170,7 @@ def test_a_damaged_trust_file_is_an_error_with_its_line(tmp_path: Path) -> None:
         (": 1", ": true", r":\d: sequence: wrong type"),
         ("north", "../x", r":1: document: name of a hospital"),
         (NORTH.fingerprint, "00", r":1: document: a fingerprint"),
+        ('"sequence": 1', '"sequence": 1, "sequence": 2', r":\d: key: repeated key 'sequence'"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(InputError, match=r"trust\.json" + message):

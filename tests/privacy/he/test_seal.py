@@ -7,7 +7,7 @@ import pytest
 
 from privacy.he.parameters import parameters_for
 from privacy.he.primes import next_prime, previous_prime
-from privacy.he.seal import Cipher, Context, SeedSum, context
+from privacy.he.seal import Cipher, Context, SeedSum, _Scratch, context
 from protocol.errors import FedwardError, InputError
 
 PACKING = parameters_for(radix=2541, max_sites=10)
@@ -70,6 +70,21 @@ def test_a_key_is_the_same_after_its_words_were_read_and_written() -> None:
     assert not np.array_equal(Cipher(of_packing()).words(), cipher.words())
 
 
+def test_a_key_that_was_read_and_written_is_the_same_to_the_last_bit_of_its_ntt() -> None:
+    cipher = Cipher(of_packing())
+    again = Cipher(of_packing(), cipher.words())
+    with _Scratch(of_packing()) as scratch:
+        head = of_packing().records.key_head
+        assert scratch.save(again._key, head).tobytes() == scratch.save(cipher._key, head).tobytes()
+
+
+def test_keys_are_uniform_on_minus_one_zero_and_one() -> None:
+    words_KN = np.array([Cipher(of_packing()).words() for _ in range(20)])
+    values, counts = np.unique(words_KN, return_counts=True)
+    assert values.tolist() == [0, 1, PACKING.plain_modulus - 1]
+    assert np.abs(counts / words_KN.size - 1 / 3).max() < 6 * np.sqrt(2 / 9 / words_KN.size)
+
+
 def test_two_encryptions_of_one_text_share_no_seed() -> None:
     seeds_SB, first_SN = Cipher(of_packing()).encrypt(np.zeros((2, 4096), dtype=np.uint64))
     assert not np.array_equal(seeds_SB[0], seeds_SB[1])
@@ -90,7 +105,7 @@ def test_another_library_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     cipher = Cipher(parameters)
     monkeypatch.setattr(parameters.records, "key_head", bytes(88))
     with pytest.raises(FedwardError, match="another format"):
-        cipher.words()
+        Cipher(parameters, cipher.words())
 
 
 FORKS = """

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from privacy.he.accumulator import Shape
 from privacy.he.bits import pack_bits
 from privacy.he.parameters import parameters_for
+from privacy.he.seal import Cipher
 from privacy.he.secret import SecretKey
 from privacy.he.sum import CiphertextSum
-from protocol.errors import InputError, IntegrityError
+from protocol.errors import FedwardError, InputError, IntegrityError
 
 PACKING = parameters_for(radix=2541, max_sites=10)
 KEY = SecretKey.generate(PACKING)
@@ -52,11 +53,17 @@ def test_garbage_is_no_key(garbage: bytes) -> None:
 
 def test_a_key_of_another_length_or_range_or_zero_is_refused() -> None:
     data = KEY.to_bytes()
-    beyond = pack_bits(np.full(4096, PACKING.modulus, dtype=np.uint64), 54)
+    beyond = pack_bits(np.full(4096, 3, dtype=np.uint64), 2)
     for bad in (data[:-1], data + b"\0", beyond, bytes(len(data))):
         assert len(beyond) == len(data)
         with pytest.raises(IntegrityError):
             SecretKey.from_bytes(PACKING, bad)
+
+
+def test_a_key_of_another_kind_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cipher, "words", lambda _: np.full(4096, 3, dtype=np.uint64))
+    with pytest.raises(FedwardError, match="not ternary"):
+        SecretKey.generate(PACKING).to_bytes()
 
 
 def test_parameters_are_checked_before_a_key_is_made_or_read() -> None:
