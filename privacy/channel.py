@@ -21,6 +21,7 @@ from privacy.he.words import check, frame, framed_size, tag_key
 from privacy.keys import Ephemeral
 from privacy.masks import mask
 from protocol.cohort import Cohort
+from protocol.errors import FedwardError
 from protocol.jobs import Packing
 
 IntVector = npt.NDArray[np.int64]
@@ -40,6 +41,7 @@ class Channel:
         attempt: The attempt's number.
         purpose: `update` or `evaluation`.
         weights_tag: HMAC(data key, current weights): hospitals with different weights get noise.
+            It enters masks alone, so a channel that only reads a sum may leave it empty.
     """
 
     packing: Packing
@@ -57,7 +59,12 @@ class Channel:
 
         Guarantee: call it once per (job, epoch, attempt, purpose); the ledger's record of releases
         sees to it. Two plaintexts under one tuple would bare their difference.
+
+        Raises:
+            FedwardError: There is no tag of the weights to mask under.
         """
+        if self.masked and not self.weights_tag:
+            raise FedwardError("masks need the tag of the weights")
         words = frame(
             pack(values, self.packing),
             site=self.cohort.index(self.site),

@@ -66,9 +66,10 @@ class SecretKey:
             FedwardError: The library made a key of another kind.
         """
         key_N = self._cipher.words()
-        key_N[key_N == self._packing.plain_modulus - 1] = _MINUS_ONE
-        if key_N.max() > _MINUS_ONE:
+        minus_one_N = key_N == self._packing.plain_modulus - 1
+        if not (minus_one_N | (key_N <= 1)).all():
             raise FedwardError("this SEAL library makes keys that are not ternary")
+        key_N[minus_one_N] = _MINUS_ONE
         return pack_bits(key_N, _KEY_BITS)
 
     def encrypt(self, words_W: Words) -> bytes:

@@ -15,7 +15,7 @@ from privacy.envelope import EpochKeys
 from privacy.he.parameters import num_words, parameters_for
 from privacy.he.sum import CiphertextSum
 from privacy.he.words import framed_size
-from protocol.errors import IntegrityError
+from protocol.errors import FedwardError, IntegrityError
 from protocol.jobs import Encryption
 from tests.privacy.consortium import Hospital, cohort_of, hospitals
 
@@ -117,6 +117,13 @@ def test_another_place_gives_no_sum(change: dict[str, object]) -> None:
     payloads = [way.protect(row) for way, row in zip(ways, values(3), strict=True)]
     with pytest.raises(IntegrityError):
         ways[0].reveal(added(payloads, 3), LENGTH, names(members))
+
+
+def test_nothing_is_masked_without_the_tag_of_the_weights() -> None:
+    channel = replace(channels(hospitals(2))[0], weights_tag=b"")
+    with pytest.raises(FedwardError, match="tag of the weights"):
+        channel.protect(values(2)[0])
+    assert replace(channel, masked=False).protect(values(2)[0])
 
 
 def test_split_keys_give_no_sum() -> None:

@@ -60,8 +60,11 @@ def test_a_key_of_another_length_or_range_or_zero_is_refused() -> None:
             SecretKey.from_bytes(PACKING, bad)
 
 
-def test_a_key_of_another_kind_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Cipher, "words", lambda _: np.full(4096, 3, dtype=np.uint64))
+@pytest.mark.parametrize("coefficient", [2, 3, PACKING.plain_modulus - 2])
+def test_a_key_of_another_kind_is_not_sent(
+    coefficient: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cipher, "words", lambda _: np.full(4096, coefficient, dtype=np.uint64))
     with pytest.raises(FedwardError, match="not ternary"):
         SecretKey.generate(PACKING).to_bytes()
 
