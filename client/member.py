@@ -113,7 +113,7 @@ class Member:
             raise RefusalError(Code.SIGNATURE, "the packet names another job than it carries")
         self._check_new(job)
         if hospital.key.fingerprint in body.heads:
-            hospital.ledger.check_echo(body.heads[hospital.key.fingerprint])
+            hospital.ledger.check_echo(body.heads[hospital.key.fingerprint].decode())
         admitted = self._decide(job, hospital.clock())
         self._admitted = {job.digest: admitted}
         try:
@@ -137,7 +137,11 @@ class Member:
             member=member,
             initial_weights=weights_digest(state.weights),
             library=SEAL_LIBRARY,
-            head=hospital.ledger.head,
+            head=hospital.ledger.head.encode(),
+            step=state.step,
+            epoch=0,
+            attempt=attempt,
+            finished=False,
         )
 
     def _check_new(self, job: Job) -> None:
@@ -313,7 +317,7 @@ class Member:
         used = hospital.ledger.settle(job.digest, hospital.clock())
         folder = store_model(hospital, releaser, used["update"])
         hospital.journal.append("model", {"job": job.digest, "folder": folder.name})
-        return replace(stepped, head=hospital.ledger.head)
+        return replace(stepped, head=hospital.ledger.head.encode())
 
     def _stop(self, header: Header) -> Stopped:
         session = self._session(header.job)
@@ -324,7 +328,7 @@ class Member:
             hospital.ledger.void(session.job.digest, hospital.clock())
         hospital.journal.append("stopped", {"job": session.job.digest})
         self._end(header.job)
-        return Stopped(head=hospital.ledger.head)
+        return Stopped(head=hospital.ledger.head.encode())
 
     # -- what every message needs ---------------------------------------------------------------
 

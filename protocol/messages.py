@@ -46,7 +46,7 @@ class Enrol:
 
     Args:
         signature: Ed25519 over the job's bytes, context `job`.
-        heads: Last ledger head that the coordinator saw of each hospital, by fingerprint.
+        heads: Each hospital's last statement of its ledger head, by fingerprint, as it came.
         job: The job's canonical bytes.
     """
 
@@ -54,20 +54,24 @@ class Enrol:
     BLOBS: ClassVar[tuple[str, ...]] = ("job",)
 
     signature: bytes
-    heads: Mapping[str, str]
+    heads: Mapping[str, bytes]
     job: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Enrolled:
-    """Hospital to coordinator: accepted, with the ephemeral keys of this job.
+    """Hospital to coordinator: accepted, with the ephemeral keys of this job, and where it stands.
 
     Args:
         name: The hospital's name in the roster.
         member: Canonical bytes of its protocol.cohort.Member (ephemeral keys, signed).
-        initial_weights: SHA-256 of the weights that this node starts from (public).
+        initial_weights: SHA-256 of the weights that this job starts from (public).
         library: SEAL's version at this node.
-        head: Head of this node's ledger.
+        head: The node's signed statement of its ledger's head; opaque to the coordinator.
+        step: Rounds applied to the state that this node holds, 0 where it has just begun.
+        epoch: Last epoch that this node was in, 0 for none.
+        attempt: Last attempt used at this node, as ledger and session know it, 0 for none.
+        finished: Whether this node has stored the job's model.
     """
 
     KIND: ClassVar[str] = "enrolled"
@@ -77,7 +81,11 @@ class Enrolled:
     member: bytes
     initial_weights: str
     library: str
-    head: str
+    head: bytes
+    step: int
+    epoch: int
+    attempt: int
+    finished: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +109,50 @@ class KeysMade:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """Coordinator to the members of a new cohort that hold the state which it starts from.
+
+    They enter the epoch; the attempt in the header is the one that will start from this state, and
+    the `Step` that asks for it carries neither document nor bundle for them.
+
+    Args:
+        base: Rounds applied to the state that all members are to start from.
+        recipients: Names of the members that do not hold it.
+        send: Whether this member seals the state to each of them, too.
+        cohort: The cohort document.
+        bundle: This member's key bundle, where anything is encrypted.
+    """
+
+    KIND: ClassVar[str] = "share"
+    BLOBS: ClassVar[tuple[str, ...]] = ("cohort", "bundle")
+
+    base: int
+    recipients: tuple[str, ...]
+    send: bool
+    cohort: bytes
+    bundle: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Member to coordinator: its word on the state that it holds, and the state, sealed.
+
+    Args:
+        attestation: Its signature on the state (`privacy.snapshot.attest`).
+        head: As in `Enrolled`.
+        snapshots: Name of each recipient to the state sealed to it, canonical bytes; None where
+            this member was not asked to send.
+    """
+
+    KIND: ClassVar[str] = "shared"
+    BLOBS: ClassVar[tuple[str, ...]] = ("snapshots",)
+
+    attestation: bytes
+    head: bytes
+    snapshots: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """Coordinator to member: apply the last sum, evaluate, train, or finish.
 
@@ -108,19 +160,24 @@ class Step:
         round: The round that this attempt works on; `total` completes the round before.
         train: Release an update.
         evaluate: Release evaluation counts of the weights after `total`.
-        finish: Store the model and close the job.
+        finish: Store the model; the session stays until `Stop`, so that others can still get it.
         total_attempt: The attempt whose updates are summed in `total`.
         contributors: Hospitals whose updates are in `total`, in the cohort's order.
         counts_attempt: The attempt whose evaluation counts are summed in `counts`.
         counts_contributors: Hospitals whose counts are in `counts`.
+        snapshot_sender: Name of the member that sealed `snapshot`; empty without one.
         cohort: The cohort document, when an epoch begins.
         bundle: This member's key bundle, when an epoch begins and anything is encrypted.
         total: The sum of updates (residue words, or float64 in clear research runs).
         counts: The sum of evaluation counts.
+        snapshot: The state to start from, sealed to this member, which does not hold it.
+        attestations: Members' words on that state by name, canonical bytes; with `snapshot`.
     """
 
     KIND: ClassVar[str] = "step"
-    BLOBS: ClassVar[tuple[str, ...]] = ("cohort", "bundle", "total", "counts")
+    BLOBS: ClassVar[tuple[str, ...]] = (
+        "cohort", "bundle", "total", "counts", "snapshot", "attestations",
+    )  # fmt: skip
 
     round: int
     train: bool
@@ -130,10 +187,13 @@ class Step:
     contributors: tuple[str, ...] = ()
     counts_attempt: int = 0
     counts_contributors: tuple[str, ...] = ()
+    snapshot_sender: str = ""
     cohort: bytes | None = None
     bundle: bytes | None = None
     total: bytes | None = None
     counts: bytes | None = None
+    snapshot: bytes | None = None
+    attestations: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +202,7 @@ class Stepped:
 
     Args:
         weights_tag: HMAC(data key, weights after `total`), hexadecimal; SHA-256 in clear runs.
-        head: Head of this node's ledger.
+        head: As in `Enrolled`.
         metrics: Pooled metrics of the last counted model, where job and policy publish them:
             name to (value, low, high).
         model: The finished weights, where job and policy hand them to the coordinator.
@@ -154,7 +214,7 @@ class Stepped:
     BLOBS: ClassVar[tuple[str, ...]] = ("model", "update", "counts")
 
     weights_tag: str
-    head: str
+    head: bytes
     metrics: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     model: bytes | None = None
     update: bytes | None = None
@@ -163,7 +223,11 @@ class Stepped:
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Coordinator to hospital: the job is over without a model; settle and forget the keys."""
+    """Coordinator to hospital: the job is over, with or without a model; settle, forget the keys.
+
+    Args:
+        reason: Why, for people.
+    """
 
     KIND: ClassVar[str] = "stop"
     BLOBS: ClassVar[tuple[str, ...]] = ()
@@ -173,12 +237,16 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """Hospital to coordinator: done."""
+    """Hospital to coordinator: done.
+
+    Args:
+        head: As in `Enrolled`.
+    """
 
     KIND: ClassVar[str] = "stopped"
     BLOBS: ClassVar[tuple[str, ...]] = ()
 
-    head: str
+    head: bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ class Launch:
         signature: Ed25519 over its bytes, context `job`.
         key: The coordinator's key.
         roster: The roster that the job names.
-        heads: Last ledger head seen of each hospital, by fingerprint; updated in place.
+        heads: Each hospital's last statement of its ledger head, by fingerprint; updated in place.
         watch: Called with every event.
     """
 
@@ -78,5 +78,5 @@ class Launch:
     signature: bytes
     key: SigningKey
     roster: Roster
-    heads: dict[str, str]
+    heads: dict[str, bytes]
     watch: Callable[[Event], None] = lambda _: None

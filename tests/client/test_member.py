@@ -325,7 +325,7 @@ def test_a_job_that_stops_later_costs_what_it_released(stage: Stage) -> None:
 
 def test_a_ledger_that_lost_its_last_rows_blocks(stage: Stage) -> None:
     fingerprint = stage.hospitals["north"].key.fingerprint
-    packet = stage.say("north", stage.enrol_body(heads={fingerprint: "e" * 64}))
+    packet = stage.say("north", stage.enrol_body(heads={fingerprint: b"e" * 64}))
     assert stage.refusal("north", packet) != Code.FAILED
 
 

@@ -23,6 +23,8 @@ from protocol.messages import (
     Packet,
     Place,
     Refused,
+    Share,
+    Shared,
     Step,
     Stepped,
     Stop,
@@ -37,11 +39,21 @@ KEY = SigningKey.from_seed(bytes(range(32)))
 OTHER = SigningKey.from_seed(bytes(range(1, 33)))
 PLACE = Place(job="a" * 64, epoch=2, attempt=5, cohort="b" * 64)
 KINDS: tuple[type[Body], ...] = (
-    Enrol, Enrolled, MakeKeys, KeysMade, Step, Stepped, Stop, Stopped, Refused,
+    Enrol, Enrolled, MakeKeys, KeysMade, Share, Shared, Step, Stepped, Stop, Stopped, Refused,
 )  # fmt: skip
 BODIES: tuple[Body, ...] = (
-    Enrol(signature=bytes(64), heads={"f" * 64: "0" * 64}, job=b'{"name":"sepsis"}'),
-    Enrolled(name="north", member=b"keys", initial_weights="1" * 64, library="SEAL 4", head="2"),
+    Enrol(signature=bytes(64), heads={"f" * 64: b"signed statement"}, job=b'{"name":"sepsis"}'),
+    Enrolled(
+        name="north",
+        member=b"keys",
+        initial_weights="1" * 64,
+        library="SEAL 4",
+        head=b"2",
+        step=3,
+        epoch=2,
+        attempt=4,
+        finished=True,
+    ),
     MakeKeys(cohort=b"document"),
     KeysMade(bundles=b""),
     Step(round=1, train=True, evaluate=False, finish=False),
@@ -54,22 +66,29 @@ BODIES: tuple[Body, ...] = (
         contributors=("north", "south"),
         counts_attempt=2,
         counts_contributors=("south",),
+        snapshot_sender="north",
         cohort=b"document",
         bundle=b"\0sealed",
         total=bytes(range(256)),
         counts=b"",
+        snapshot=b"sealed state",
+        attestations=b"words",
     ),
-    Stepped(weights_tag="ab", head="cd"),
+    Share(base=2, recipients=("south", "west"), send=True, cohort=b"document", bundle=b"\0sealed"),
+    Share(base=0, recipients=(), send=False, cohort=b"document"),
+    Shared(attestation=bytes(64), head=b"cd", snapshots=b"sealed"),
+    Shared(attestation=b"", head=b"cd"),
+    Stepped(weights_tag="ab", head=b"cd"),
     Stepped(
         weights_tag="ab",
-        head="cd",
+        head=b"cd",
         metrics={"auroc": (0.9, 0.85, 0.1 + 0.2)},
         model=b"weights",
         update=b"ciphertexts",
         counts=b"more",
     ),
     Stop(reason="too few hospitals"),
-    Stopped(head="cd"),
+    Stopped(head=b"cd"),
     Refused(name="north", reason="policy"),
 )
 
@@ -161,7 +180,7 @@ class TestRoundTrip:
         assert (body.total, body.counts) == (b"", None)
 
     def test_blobs_travel_beside_the_header_once(self) -> None:
-        body = Stepped(weights_tag="ab", head="cd", update=b"0123456789" * 100)
+        body = Stepped(weights_tag="ab", head=b"cd", update=b"0123456789" * 100)
         packet = sent(body)
         names = {"kind", "sender", "header", "signature", "blob:update"}
         assert set(packet.to_wire()) == names
