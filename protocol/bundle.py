@@ -1,0 +1,161 @@
+"""The bundle that carries a signed job through Flower's SuperLink to every node, and no code.
+
+Flower distributes an app bundle: a zip of a pyproject.toml, a list of contents and, usually, the
+code to run. Here the pyproject.toml names modules that are installed already and holds the signed
+job; there is one text for one job, so a node that builds the text again and finds another byte, or
+another file, refuses. What a bundle says is never executed: see `client.supervisor`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+from protocol.canonical import to_canonical
+from protocol.config import decode
+from protocol.errors import Code, FedwardError, InputError, RefusalError
+
+SERVER_APP = "server.launched:app"
+CLIENT_APP = "client.bundled:app"
+MAX_BYTES = 8 * 1024 * 1024
+_PYPROJECT = "pyproject.toml"
+_CONTENTS = ".info/CONTENT"
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_JOB_LINE = re.compile(rb'^job = "([A-Za-z0-9_-]+={0,2})"$', re.MULTILINE)
+# NotImplementedError and RuntimeError: encrypted, or packed in another way.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+    EOFError,
+)
+# As Flower's builder writes TOML, which reads this text and writes it again.
+_TEXT = """\
+[project]
+name = "fedward-job"
+version = "1.0.0"
+description = "A signed job for installed code."
+license = "Apache-2.0"
+dependencies = []
+
+[tool.flwr.app]
+publisher = "fedward"
+
+[tool.flwr.app.components]
+serverapp = "{server}"
+clientapp = "{client}"
+
+[tool.flwr.app.config]
+job = "{job}"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedJob:
+    """A job's exact bytes and the coordinator's signature over them; neither is verified here.
+
+    Args:
+        job: Canonical bytes of a `protocol.jobs.Job`.
+        signature: Ed25519, context `job`.
+    """
+
+    job: bytes
+    signature: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the job's bytes, hexadecimal: the job's identity."""
+        return hashlib.sha256(self.job).hexdigest()
+
+    def to_text(self) -> str:
+        """Base64url of the canonical bytes: a value that fits into one line of TOML."""
+        return base64.urlsafe_b64encode(to_canonical(self)).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> SignedJob:
+        """Read what `to_text` wrote.
+
+        Raises:
+            InputError: The text is no signed job, or not its one spelling.
+
+        >>> SignedJob.from_text(SignedJob(job=b"{}", signature=b"s").to_text()).job
+        b'{}'
+        """
+        try:
+            data = base64.b64decode(text, altchars=b"-_", validate=True)
+        except ValueError:
+            raise InputError("not a signed job", expected="base64url") from None
+        signed = decode(cls, data, "signed job")
+        if signed.to_text() != text:
+            raise InputError("not a signed job", expected="canonical base64url")
+        return signed
+
+
+def pyproject(signed: SignedJob) -> str:
+    """The one pyproject.toml of a job; Flower's builder keeps it byte for byte."""
+    return _TEXT.format(server=SERVER_APP, client=CLIENT_APP, job=signed.to_text())
+
+
+def open_bundle(fab: bytes) -> SignedJob:
+    """The signed job of a bundle that holds nothing else.
+
+    Guarantee: the bundle has no file but the pyproject.toml of this job and the list that names
+    it, so there is no code in it that anybody could run. Whether the coordinator signed the job is
+    for the caller to verify.
+
+    Args:
+        fab: The bundle as Flower delivered it.
+
+    Raises:
+        RefusalError: Anything else is in it; code `integrity`.
+    """
+    files = _files(fab)
+    text = files[_PYPROJECT]
+    found = _JOB_LINE.findall(text)
+    if len(found) != 1:
+        raise _refused("its pyproject.toml names no job", "one line 'job = ...'")
+    try:
+        signed = SignedJob.from_text(found[0].decode())
+    except FedwardError as error:
+        raise _refused("its job cannot be read", "a signed job") from error
+    if pyproject(signed).encode() != text:
+        raise _refused("its pyproject.toml says more than the job", "what fedward writes")
+    listed = f"{_PYPROJECT},{hashlib.sha256(text).hexdigest()},{8 * len(text)}"
+    if files[_CONTENTS] != listed.encode():
+        raise _refused("its list of contents is another", f"{_PYPROJECT} and nothing else")
+    return signed
+
+
+def _files(fab: bytes) -> dict[str, bytes]:
+    """Name to content of the two files; sizes are bounded before anything is unpacked."""
+    if len(fab) > MAX_BYTES:
+        raise _refused("it is too large", f"at most {MAX_BYTES} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(fab)) as archive:
+            members = archive.infolist()
+            if sorted(member.filename for member in members) != [_CONTENTS, _PYPROJECT]:
+                raise _refused("it carries other files", f"{_PYPROJECT} and {_CONTENTS} alone")
+            if any(member.compress_type not in _PACKINGS for member in members):
+                raise _refused("it cannot be unpacked", "stored or deflated files")
+            if sum(member.file_size for member in members) > MAX_BYTES:
+                raise _refused("it unpacks to too much", f"at most {MAX_BYTES} bytes")
+            return {member.filename: archive.read(member) for member in members}
+    except _DAMAGE:
+        raise _refused("it cannot be unpacked", "a zip archive") from None
+
+
+def _refused(problem: str, expected: str) -> RefusalError:
+    return RefusalError(
+        Code.INTEGRITY,
+        f"bundle of a run: {problem}",
+        expected=expected,
+        remedy="submit jobs with 'fedward server run' of this release",
+    )
