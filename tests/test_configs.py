@@ -18,6 +18,7 @@ from learning.schema import Schema
 from protocol.config import load_yaml, parse, read
 from protocol.errors import InputError
 from protocol.jobs import Job
+from server.config import ServerConfig
 from server.jobs import Origin, resolve
 from server.requests import read_request
 from simulations.audit_config import read_audit
@@ -37,9 +38,14 @@ def read_hospital(path: Path) -> HospitalConfig:
     return read(HospitalConfig, path)
 
 
+def read_server(path: Path) -> ServerConfig:
+    return read(ServerConfig, path)
+
+
 # The first pattern that fits a file says who reads it.
 READERS: dict[str, str | Callable[[Path], object]] = {
     "hospital/*.yaml": read_hospital,
+    "server/*.yaml": read_server,
     "jobs/*.yaml": read_request,
     "simulations/attack*.yaml": "simulations.attack_config:read_attacks",
     "simulations/audit*.yaml": read_audit,
