@@ -29,6 +29,9 @@ from protocol.signing import (
     verify,
 )
 
+VERSION = 1
+"""Protocol version; cards and rosters carry it, so that a refusal can name it."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -37,6 +40,7 @@ class Card:
     """What a hospital says of itself; `verify` tells whether it is true.
 
     Args:
+        version: Protocol version of the installation that made it.
         name: The hospital's name in the roster: ASCII letters, digits, dot, dash, underscore.
         signing: Ed25519 key, 32 bytes: the identity.
         exchange: Static X25519 key, 32 bytes: what finished models are sealed to.
@@ -49,6 +53,7 @@ class Card:
         signature: Ed25519 by `signing` over all the rest but `rotation`.
     """
 
+    version: int
     name: str
     signing: bytes
     exchange: bytes
@@ -60,6 +65,13 @@ class Card:
     signature: bytes
 
     def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise InputError(
+                "protocol version of a card",
+                expected=str(VERSION),
+                found=str(self.version),
+                remedy="install the same release of fedward at hospital and coordinator",
+            )
         check_name(self.name)
         lengths = (len(self.signing), len(self.exchange), len(self.exchange_proof))
         if lengths != (KEY_BYTES, KEY_BYTES, PROOF_BYTES):
@@ -95,11 +107,12 @@ class Card:
         if replaces == signing.public:
             raise InputError("a card replaces its own key", remedy="generate a new key first")
         node_key = _to_pem(node.public_key()) if node else ""
-        keys = to_canonical([name, signing.public, exchange.public, node_key, replaces])
+        keys = to_canonical([VERSION, name, signing.public, exchange.public, node_key, replaces])
         exchange_proof = exchange.prove("card:exchange", keys)
         node_proof = _prove_node(node, keys) if node else b""
         content = to_canonical([keys, exchange_proof, node_proof])
         return cls(
+            version=VERSION,
             name=name,
             signing=signing.public,
             exchange=exchange.public,
@@ -121,7 +134,8 @@ class Card:
         Raises:
             IntegrityError: One of them does not hold.
         """
-        keys = to_canonical([self.name, self.signing, self.exchange, self.node_key, self.replaces])
+        parts = (self.name, self.signing, self.exchange, self.node_key, self.replaces)
+        keys = to_canonical([self.version, *parts])
         content = to_canonical([keys, self.exchange_proof, self.node_proof])
         verify(self.signing, "card", content, self.signature)
         verify_possession(self.exchange, "card:exchange", keys, self.exchange_proof)

@@ -1,26 +1,30 @@
 """The consortium's members, as the coordinator signed them.
 
 The roster is the coordinator's word and no more: a node acts on a member only after its own
-administrator confirmed that member's fingerprint, see `protocol.trust`.
+administrator confirmed that member's fingerprint, see `protocol.trust`. Roster and trust file are
+pinned together: `save_pinned` writes the roster under another name, replaces the trust file, and
+then renames, so that at every moment the trust file names a roster that is there.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from protocol.canonical import to_canonical
-from protocol.card import Card
+from protocol.card import VERSION, Card
 from protocol.config import decode
 from protocol.errors import FedwardError, InputError, IntegrityError
+from protocol.keyfile import replace_file, sync_folder
 from protocol.signing import SigningKey, fingerprint, verify_attached
 from protocol.trust import Trust
 
-__all__ = ["VERSION", "Card", "Roster", "Trust", "load_pinned"]
-
-VERSION = 1
+__all__ = ["VERSION", "Card", "Roster", "Trust", "load_pinned", "save_pinned", "split_address"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +37,11 @@ class Roster:
         coordinator: The signing coordinator's Ed25519 key, 32 bytes.
         address: Where the coordinator is reached, as host:port.
         members: One card per hospital; no name and no key occurs twice.
+        ca: Certificate of the authority that vouches for the coordinator's TLS certificate, in
+            PEM; empty where nothing is dialled, as in simulations.
 
     Raises:
-        InputError: A number is out of range, or a name or key is repeated.
+        InputError: A number is out of range, a name or key is repeated, or `ca` is no certificate.
     """
 
     version: int
@@ -43,6 +49,7 @@ class Roster:
     coordinator: bytes
     address: str
     members: tuple[Card, ...]
+    ca: str = ""
 
     def __post_init__(self) -> None:
         if self.version != VERSION or self.sequence < 1:
@@ -51,6 +58,8 @@ class Roster:
                 expected=f"version {VERSION} and a sequence from 1",
                 found=f"{self.version} and {self.sequence}",
             )
+        if self.ca:
+            _check_certificate(self.ca)
         cards = self.members
         _check_unlike("names", [card.name.casefold() for card in cards])
         _check_unlike("identities", [self.coordinator, *(card.signing for card in cards)])
@@ -116,6 +125,48 @@ class Roster:
                 raise error.at(f"card of {card.name!r}") from None
 
 
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of "host:port"; an IPv6 address stands in brackets.
+
+    Raises:
+        InputError: It is not that.
+
+    >>> split_address("fedward.example.org:8443"), split_address("[::1]:8000")
+    (('fedward.example.org', 8443), ('::1', 8000))
+    """
+    host, colon, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    bracketed = host == f"[{bare}]"
+    named = bare.isascii() and bare and not set(bare) & set(" /@[]?#%\\\"'")
+    if not (colon and named and bracketed == (":" in bare) and _is_port(port)):
+        raise InputError(
+            "address", expected="host:port, such as fedward.example.org:8443", found=repr(address)
+        )
+    return bare, int(port)
+
+
+def save_pinned(path: Path, signed: bytes, trust_path: Path, trust: Trust) -> None:
+    """Pin a roster and what was confirmed of it, together or not at all.
+
+    Guarantee: whenever this is interrupted, `load_pinned` finds the old pair or the new one.
+
+    Args:
+        path: Where the roster's file is.
+        signed: The roster as it was signed.
+        trust_path: Where the trust file is.
+        trust: What pins it.
+
+    Raises:
+        InputError: A file cannot be written, or the roster cannot be read.
+        IntegrityError: The trust does not pin this roster.
+    """
+    trust.check_pinned(Roster.verify(signed, trust.coordinator))
+    replace_file(_next(path), signed)
+    trust.save(trust_path)
+    _next(path).replace(path)
+    sync_folder(path.parent)
+
+
 def load_pinned(path: Path, trust: Trust) -> Roster:
     """Read the roster's file and check that it is the edition that was pinned.
 
@@ -124,19 +175,46 @@ def load_pinned(path: Path, trust: Trust) -> Roster:
         IntegrityError: It holds another roster, or a signature does not hold.
     """
     try:
-        roster = _verified(path.read_bytes(), trust.coordinator)
-        trust.check_pinned(roster)
+        # It stands under its next name if `save_pinned` was interrupted behind the trust file.
+        return _read_pinned(_next(path), trust)
+    except (OSError, FedwardError):
+        pass
+    try:
+        return _read_pinned(path, trust)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read", found=error.strerror) from None
+        raise InputError(
+            f"{path}: cannot be read",
+            found=error.strerror,
+            remedy="pin the coordinator's roster with: fedward client trust",
+        ) from None
     except FedwardError as error:
         raise error.at(str(path)) from None
+
+
+def _read_pinned(path: Path, trust: Trust) -> Roster:
+    roster = Roster.verify(path.read_bytes(), trust.coordinator)
+    trust.check_pinned(roster)
     return roster
 
 
-@lru_cache(maxsize=1)
-def _verified(blob: bytes, coordinator: str) -> Roster:
-    """`Roster.verify`, whose last pass is kept: virtual hospitals all pin the same roster."""
-    return Roster.verify(blob, coordinator)
+def _next(path: Path) -> Path:
+    return path.with_name(f"{path.name}.next")
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 65_535
+
+
+def _check_certificate(pem: str) -> None:
+    """One certificate of an authority, in one spelling, so that a roster has one digest."""
+    try:
+        found = x509.load_pem_x509_certificate(pem.encode())
+        basic = found.extensions.get_extension_for_class(x509.BasicConstraints).value
+        right = basic.ca and found.public_bytes(Encoding.PEM).decode() == pem
+    except (ValueError, x509.ExtensionNotFound):
+        right = False
+    if not right:
+        raise InputError("ca of a roster", expected="the certificate of an authority, in PEM")
 
 
 def _check_unlike(what: str, values: list[bytes] | list[str]) -> None:

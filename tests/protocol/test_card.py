@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from protocol.canonical import to_canonical
-from protocol.card import Card, check_name
+from protocol.card import VERSION, Card, check_name
 from protocol.errors import InputError, IntegrityError
 from protocol.exchange import ExchangeKey
 from protocol.signing import SigningKey, fingerprint
@@ -33,7 +33,10 @@ def test_a_card_survives_the_wire(card: Card) -> None:
     assert card.fingerprint == fingerprint(SIGNING.public) == SIGNING.fingerprint
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Card)])
+KEYS = [field.name for field in fields(Card) if field.name != "version"]
+
+
+@pytest.mark.parametrize("field", KEYS)
 def test_no_field_can_be_taken_from_another_card(field: str) -> None:
     """Also what a coordinator would do: its own key with another's exchange or node key."""
     value: Any = "south" if field == "name" else getattr(OTHER, field)
@@ -43,10 +46,17 @@ def test_no_field_can_be_taken_from_another_card(field: str) -> None:
         Card.from_bytes(to_canonical(replace(FULL, **{field: value})))
 
 
+def test_another_version_is_named_with_what_to_do() -> None:
+    blob = FULL.to_bytes().replace(b'"version":1', b'"version":2')
+    with pytest.raises(InputError, match=r"protocol version.*found 2; install the same release"):
+        Card.from_bytes(blob)
+
+
 def forge(**values: Any) -> Card:
     """A card whose identity signed whatever it holds, as a dishonest hospital would."""
     card = replace(FULL, **values)
-    keys = to_canonical([card.name, card.signing, card.exchange, card.node_key, card.replaces])
+    parts = (card.name, card.signing, card.exchange, card.node_key, card.replaces)
+    keys = to_canonical([VERSION, *parts])
     content = to_canonical([keys, card.exchange_proof, card.node_proof])
     return replace(card, signature=SIGNING.sign("card", content))
 
@@ -58,16 +68,12 @@ def test_a_signature_alone_does_not_put_anothers_key_on_a_card() -> None:
     with pytest.raises(IntegrityError, match="does not hold"):
         forge(exchange=OTHER.exchange, exchange_proof=OTHER.exchange_proof).verify()
     own = Card.make(name="north", signing=SIGNING, exchange=EXCHANGE, previous=PREVIOUS)
+    parts = ("north", SIGNING.public, EXCHANGE.public, OTHER.node_key, own.replaces)
     with pytest.raises(IntegrityError, match="possession of a node key"):
         forge(
             node_key=OTHER.node_key,
             node_proof=OTHER.node_proof,
-            exchange_proof=EXCHANGE.prove(
-                "card:exchange",
-                to_canonical(
-                    ["north", SIGNING.public, EXCHANGE.public, OTHER.node_key, own.replaces]
-                ),
-            ),
+            exchange_proof=EXCHANGE.prove("card:exchange", to_canonical([VERSION, *parts])),
         ).verify()
 
 
@@ -87,7 +93,7 @@ def test_an_identity_cannot_be_renewed_without_the_one_before() -> None:
 def test_an_identity_does_not_replace_itself() -> None:
     with pytest.raises(InputError, match="replaces its own key"):
         Card.make(name="north", signing=SIGNING, exchange=EXCHANGE, previous=SIGNING)
-    keys = to_canonical(["north", SIGNING.public, EXCHANGE.public, "", SIGNING.public])
+    keys = to_canonical([VERSION, "north", SIGNING.public, EXCHANGE.public, "", SIGNING.public])
     proof = EXCHANGE.prove("card:exchange", keys)
     content = to_canonical([keys, proof, b""])
     with pytest.raises(IntegrityError, match="replaces its own key"):
@@ -102,7 +108,7 @@ def test_an_identity_does_not_replace_itself() -> None:
 
 def node_card(pem: str) -> Card:
     """A card with any text as node key, sound but for the node key's own proof."""
-    keys = to_canonical(["north", SIGNING.public, EXCHANGE.public, pem, b""])
+    keys = to_canonical([VERSION, "north", SIGNING.public, EXCHANGE.public, pem, b""])
     proof = EXCHANGE.prove("card:exchange", keys)
     content = to_canonical([keys, proof, b"proof"])
     return replace(

@@ -1,17 +1,22 @@
 """The roster: signed bytes first, cards second, and no key or name twice."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from protocol.canonical import from_canonical, to_canonical
 from protocol.card import Card
 from protocol.errors import InputError, IntegrityError
 from protocol.exchange import ExchangeKey
-from protocol.roster import VERSION, Roster, Trust, load_pinned
+from protocol.roster import VERSION, Roster, Trust, load_pinned, save_pinned, split_address
 from protocol.signing import SigningKey
 
 COORDINATOR = SigningKey.generate()
@@ -135,3 +140,103 @@ def test_a_pinned_roster_is_read_from_its_file(tmp_path: Path) -> None:
     path.write_bytes(BLOB[:-1])
     with pytest.raises(IntegrityError, match=r"roster\.json: not a signed 'roster'"):
         load_pinned(path, trust)
+
+
+def authority(*, ca: bool) -> str:
+    """A certificate that vouches for itself, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    day = datetime(2026, 11, 20, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, day, day.replace(year=2027))
+    builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_an_authority_is_one_certificate_in_one_spelling() -> None:
+    pem = authority(ca=True)
+    roster = replace(ROSTER, ca=pem)
+    assert Roster.verify(roster.sign(COORDINATOR), COORDINATOR.fingerprint).ca == pem
+    for wrong in ("PEM", pem + pem, pem.replace("\n", "\r\n"), authority(ca=False)):
+        with pytest.raises(InputError, match="ca of a roster; expected the certificate"):
+            replace(ROSTER, ca=wrong)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "host",
+        "host:",
+        ":8000",
+        "host:x",
+        "host:70000",
+        "::1:8000",
+        "[host]:1",
+        "a b:1",
+        "u@h:1",
+    ],
+)
+def test_an_address_that_nobody_can_dial(address: str) -> None:
+    with pytest.raises(InputError, match="address; expected host:port"):
+        split_address(address)
+
+
+class TestPinning:
+    """Roster and trust file change together, whenever it is interrupted."""
+
+    NEWER = replace(ROSTER, sequence=2, members=(NORTH,))
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> tuple[Path, Path]:
+        roster, trust = tmp_path / "roster.json", tmp_path / "trust.json"
+        save_pinned(roster, BLOB, trust, Trust.pin(ROSTER))
+        return roster, trust
+
+    def test_both_are_replaced(self, paths: tuple[Path, Path]) -> None:
+        roster, trust = paths
+        newer = Trust.load(trust).adopt(self.NEWER)
+        save_pinned(roster, self.NEWER.sign(COORDINATOR), trust, newer)
+        assert load_pinned(roster, Trust.load(trust)) == self.NEWER
+        assert sorted(path.name for path in roster.parent.iterdir()) == [
+            "roster.json",
+            "trust.json",
+        ]
+
+    def test_a_trust_that_pins_another_roster_is_refused(self, paths: tuple[Path, Path]) -> None:
+        roster, trust = paths
+        with pytest.raises(IntegrityError, match="not the pinned roster"):
+            save_pinned(roster, self.NEWER.sign(COORDINATOR), trust, Trust.load(trust))
+        assert load_pinned(roster, Trust.load(trust)) == ROSTER
+
+    @pytest.mark.parametrize("step", ["save", "replace"])
+    def test_interrupted_it_leaves_one_pair_or_the_other(
+        self, paths: tuple[Path, Path], step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        roster, trust = paths
+        newer = Trust.load(trust).adopt(self.NEWER)
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            if step == "save":
+                patch.setattr(Trust, "save", stop)
+            else:
+                patch.setattr(Path, "replace", keep_but_drafts(Path.replace))
+            with pytest.raises(KeyboardInterrupt):
+                save_pinned(roster, self.NEWER.sign(COORDINATOR), trust, newer)
+        expected = ROSTER if step == "save" else self.NEWER
+        assert load_pinned(roster, Trust.load(trust)) == expected
+        save_pinned(roster, self.NEWER.sign(COORDINATOR), trust, newer)
+        assert load_pinned(roster, Trust.load(trust)) == self.NEWER
+
+
+def keep_but_drafts(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    """A renaming that stops before the roster gets its own name."""
+
+    def replaced(path: Path, target: Path) -> Path:
+        if path.name == "roster.json.next":
+            raise KeyboardInterrupt
+        return move(path, target)
+
+    return replaced
