@@ -53,7 +53,8 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     """Build a frozen dataclass from a mapping, strictly.
 
     Fields may be dataclasses, `tuple`, `Mapping`, `Literal`, unions, `Path`, `Any` and scalars. An
-    integer and a text such as "1e-5" may stand for a float; true and false are no integers.
+    integer and a text such as "1e-5" may stand for a float; true and false are no integers. Of a
+    union of dataclasses that each have a `Literal` field `kind`, the value's kind chooses one.
 
     Args:
         cls: The dataclass.
@@ -178,6 +179,8 @@ def _union(args: tuple[Any, ...], value: object, place: Place) -> Any:
     members = [arg for arg in args if arg is not types.NoneType]
     if len(members) == 1:
         return _convert(members[0], value, place)
+    if kinds := _kinds(tuple(members)):
+        return _build(kinds[_kind(kinds, value, place)], value, place)
     members.sort(key=lambda member: type(value) is not member)
     for member in members:
         try:
@@ -186,6 +189,32 @@ def _union(args: tuple[Any, ...], value: object, place: Place) -> Any:
             continue
     names = (_NAMES.get(get_origin(member) or member, "a mapping of keys") for member in members)
     raise _wrong(place, " or ".join(dict.fromkeys(names)), value)
+
+
+@cache
+def _kinds(members: tuple[Any, ...]) -> dict[str, Any]:
+    """From each value of `kind` to its dataclass; nothing where one of them has no such field."""
+    kinds: dict[str, Any] = {}
+    for member in members:
+        annotation = _fields(member)["kind"][1] if _has_kind(member) else None
+        if get_origin(annotation) is not Literal:
+            return {}
+        kinds |= dict.fromkeys(get_args(annotation), member)
+    return kinds
+
+
+def _has_kind(member: Any) -> bool:
+    return is_dataclass(member) and "kind" in _fields(cast("Hashable", member))
+
+
+def _kind(kinds: Mapping[str, Any], value: object, place: Place) -> str:
+    if not isinstance(value, Mapping):
+        raise _wrong(place, "a mapping of keys", value)
+    place = place.within(value)
+    if "kind" not in value:
+        raise InputError(f"{place}: missing 'kind'", expected=f"one of {', '.join(kinds)}")
+    chosen: str = _literal(tuple(kinds), value["kind"], place.key(value, "kind"))
+    return chosen
 
 
 def _float(value: object, place: Place) -> float:

@@ -237,3 +237,47 @@ def test_decode_takes_only_the_full_form() -> None:
             decode(Leaf, to_canonical(partial), "leaf")
     with pytest.raises(InputError, match="not canonical"):
         decode(Leaf, b'{"rounds": 2}', "leaf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    kind: Literal["disc", "ball"]
+    radius: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    kind: Literal["square"]
+    side: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    shape: Round | Square | None
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("written", "read_as"),
+        [
+            ({"kind": "square", "side": 2}, Square(kind="square", side=2.0)),
+            ({"kind": "ball", "radius": 2}, Round(kind="ball", radius=2.0)),
+            (None, None),
+        ],
+    )
+    def test_the_kind_chooses(self, written: object, read_as: object) -> None:
+        assert parse(Drawing, {"shape": written}, "").shape == read_as
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ({"kind": "squar", "side": 2}, r"^shape\.kind: no such choice.*mean 'square'"),
+            ({"kind": "square", "radius": 2}, r"^shape\.radius: unknown key; expected .*side"),
+            ({"side": 2}, r"^shape: missing 'kind'; expected one of disc, ball, square"),
+            ({"kind": ["square"]}, r"^shape\.kind: no such choice"),
+            ("square", r"^shape: wrong type; expected a mapping of keys; found text"),
+        ],
+    )
+    def test_mistakes_are_told_by_the_chosen_kind(self, written: object, message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            parse(Drawing, {"shape": written}, "")
