@@ -19,12 +19,14 @@ from client.ledger_plot import draw
 from privacy.charges import Charge
 from privacy.ledger import Ledger
 from privacy.ledger_audit import Balance, Report
+from privacy.ledger_heads import REMEDY
 from privacy.ledger_rules import Account
 from protocol.config import read
 from protocol.errors import InputError, IntegrityError
 from protocol.keyfile import replace_file
 from protocol.signing import SigningKey
 
+_BLOCKED = f"this is an old copy, and nothing is released; {REMEDY}"
 # Wide enough for every column where there is no terminal to ask.
 _FILE_WIDTH = 150
 
@@ -95,6 +97,7 @@ def to_document(
         "head": report.head,
         "signer": report.signer,
         "blocked": report.blocked,
+        "remedy": REMEDY if report.blocked else None,
         "verified": verified,
         "budgets": [_budget_document(balance) for balance in balances],
         "jobs": [_job_document(account, charge) for account, charge in jobs],
@@ -190,9 +193,7 @@ def _print_tables(
     console.print(Text(f"{report.rows} rows, {checked}"))
     console.print(Text(f"head   {report.head}\nsigner {report.signer}"))
     if report.blocked:
-        console.print(
-            Text("blocked: the coordinator has seen rows that are missing here", style="bold red")
-        )
+        console.print(Text(f"blocked: {_BLOCKED}", style="bold red"))
 
 
 def _budget_table(balances: Sequence[Balance]) -> Table:

@@ -113,7 +113,7 @@ class Member:
             raise RefusalError(Code.SIGNATURE, "the packet names another job than it carries")
         self._check_new(job)
         if hospital.key.fingerprint in body.heads:
-            hospital.ledger.check_echo(body.heads[hospital.key.fingerprint].decode())
+            hospital.ledger.check_echo(body.heads[hospital.key.fingerprint])
         admitted = self._decide(job, hospital.clock())
         self._admitted = {job.digest: admitted}
         try:
@@ -137,7 +137,7 @@ class Member:
             member=member,
             initial_weights=weights_digest(state.weights),
             library=SEAL_LIBRARY,
-            head=hospital.ledger.head.encode(),
+            head=hospital.ledger.statement(),
             step=state.step,
             epoch=0,
             attempt=attempt,
@@ -317,7 +317,7 @@ class Member:
         used = hospital.ledger.settle(job.digest, hospital.clock())
         folder = store_model(hospital, releaser, used["update"])
         hospital.journal.append("model", {"job": job.digest, "folder": folder.name})
-        return replace(stepped, head=hospital.ledger.head.encode())
+        return replace(stepped, head=hospital.ledger.statement())
 
     def _stop(self, header: Header) -> Stopped:
         session = self._session(header.job)
@@ -328,7 +328,7 @@ class Member:
             hospital.ledger.void(session.job.digest, hospital.clock())
         hospital.journal.append("stopped", {"job": session.job.digest})
         self._end(header.job)
-        return Stopped(head=hospital.ledger.head.encode())
+        return Stopped(head=hospital.ledger.statement())
 
     # -- what every message needs ---------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class Releaser:
         metrics = self.metrics if publication.metrics else {}
         return Stepped(
             weights_tag=self._tag().hex(),
-            head=self.hospital.ledger.head.encode(),
+            head=self.hospital.ledger.statement(),
             metrics={name: (m.value, m.low, m.high) for name, m in metrics.items()},
             model=self.weights.tobytes() if body.finish and publication.model else None,
             update=update,

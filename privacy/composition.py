@@ -20,7 +20,9 @@ def admission_epsilons(charges: Sequence[Charge], caps: Caps) -> tuple[float, fl
     Each filter is valid for jobs that are chosen after seeing the results of others: Gaussian
     differential privacy while every mechanism has q = 1, Rényi differential privacy once one is
     sub-sampled. Where the first sub-sampled job itself is chosen by earlier results, the two
-    certificates add up to at most twice delta.
+    certificates add up to at most twice delta. The Rényi filter's one order follows from delta and
+    cap alone, so it is known before any result; each other cap that a hospital puts in force later
+    is another filter, and its delta adds up in the same way.
 
     Args:
         charges: Everything admitted so far and everything asked for.

@@ -16,10 +16,11 @@ from privacy import ledger_audit
 from privacy import ledger_rules as rules
 from privacy.budget import decide
 from privacy.charges import Caps, Charge, Purpose, is_digest
-from privacy.ledger_chain import Chain, check_unblocked, rows_missing
+from privacy.ledger_chain import Chain, check_unblocked
+from privacy.ledger_heads import open_head
 from privacy.ledger_reader import Reader
 from privacy.ledger_state import to_request
-from protocol.errors import InputError, IntegrityError
+from protocol.errors import InputError
 from protocol.signing import SigningKey
 
 SPLIT_KEY_BYTES = 32
@@ -77,8 +78,8 @@ class Ledger(Reader):
             BudgetError: A cap would be passed; names the caps, the spent and the asked-for
                 epsilons. All that is written is that the job was refused. Or the job is reserved
                 with other numbers.
-            RefusalError: The job is over.
-            IntegrityError: The ledger is blocked or does not hold.
+            RefusalError: The job is over, or the ledger is blocked.
+            IntegrityError: The ledger does not hold.
         """
         with self._chain.writing() as state:
             account = rules.check_reserve(state.accounts, charges)
@@ -164,33 +165,45 @@ class Ledger(Reader):
             if rules.check_finish(state.accounts, job):
                 self._chain.append("finish", {"job": job})
 
-    def check_echo(self, head: str) -> None:
-        """Hold the head that the coordinator saw last against the chain.
-
-        A head that is missing means that this file is an old copy: what was spent since then is
-        not in it. The ledger then blocks, and stays blocked after a restart, until a head from
-        before the block is echoed or the right file is put back.
+    def statement(self) -> bytes:
+        """This node's signed word on how far its ledger goes; the coordinator shows it again.
 
         Raises:
-            IntegrityError: The head is missing, or was missing before; nothing can be released.
+            InputError: The ledger is open for reading only.
         """
-        if not is_digest(head):
-            raise IntegrityError("echo of the ledger's head", expected="64 hexadecimal digits")
+        return self._chain.statement()
+
+    def check_echo(self, echo: bytes) -> bool:
+        """Hold what this node last told the coordinator against the chain.
+
+        A row that is missing means that this file is an old copy: what was spent since then is not
+        in it. The ledger then blocks for good, also after a restart; the right file does not know
+        of the block. An echo that this node did not sign is no evidence and changes nothing, so no
+        coordinator can block a ledger at will.
+
+        Args:
+            echo: A `statement`, as the coordinator kept it.
+
+        Returns:
+            Whether the echo was this node's own.
+
+        Raises:
+            RefusalError: A row is missing, or was missing before; nothing can be released.
+        """
         with self._chain.writing(although_blocked=True) as state:
-            number = state.heads.get(head)
-            if number is None and state.blocked is None:
-                self._chain.append("block", {"missing": head})
-            elif number is not None and state.blocked is not None and number < state.blocked[0]:
-                self._chain.append("unblock", {"found": head})
-        if number is None:
-            raise rows_missing(head)
+            told = open_head(echo, state.keys)
+            missing = told is not None and state.heads.get(told.head) != told.rows
+            if told is not None and missing and state.blocked is None:
+                self._chain.append("block", {"missing": told.head})
         check_unblocked(self._chain.current())
+        return told is not None
 
     def split_key(self, population: str) -> bytes:
         """The secret by which a population's patients are split; made once, it never changes.
 
         Raises:
-            IntegrityError: The key was changed, or the ledger is blocked.
+            IntegrityError: The key was changed.
+            RefusalError: The ledger is blocked.
         """
         with self._chain.writing() as state:
             commitment = state.splits.get(population)

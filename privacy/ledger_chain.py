@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from privacy.ledger_heads import Statement, rows_missing, sign_head
 from privacy.ledger_state import CONTEXT, RELATION, State
 from privacy.ledger_store import Row, Store
 from protocol.errors import InputError, IntegrityError
@@ -104,7 +105,8 @@ class Chain:
 
         Raises:
             InputError: The ledger is open for reading only, or another key signs it now.
-            IntegrityError: The ledger is blocked or does not hold.
+            RefusalError: The ledger is blocked.
+            IntegrityError: The ledger does not hold.
             BusyError: Another process is writing for too long.
         """
         if self._key is None:
@@ -133,6 +135,13 @@ class Chain:
         self._added.append(row)
         return row.number
 
+    def statement(self) -> bytes:
+        """This node's signed word on how far the chain goes now."""
+        if self._key is None:
+            raise InputError("the privacy ledger is open for reading only")
+        state = self.current()
+        return sign_head(Statement(rows=state.number, head=state.head), self._key)
+
     def hand_over(self, signing_key: SigningKey) -> None:
         """Let another key sign from now on, by a row that the present key signs."""
         with self.writing():
@@ -144,19 +153,10 @@ def check_unblocked(state: State) -> None:
     """Refuse while rows are known to be missing.
 
     Raises:
-        IntegrityError: A head that the coordinator saw is not in the chain.
+        RefusalError: Rows of which this node told the coordinator are not in the chain.
     """
     if state.blocked is not None:
         raise rows_missing(state.blocked[1])
-
-
-def rows_missing(head: str) -> IntegrityError:
-    """The error of a ledger that lacks a head which the coordinator saw."""
-    return IntegrityError(
-        "the privacy ledger lacks rows that the coordinator has seen; it is an old copy",
-        expected=f"a row with hash {head[:12]}",
-        remedy="put back the newest copy; until then nothing is released",
-    )
 
 
 def _sign(number: int, body: bytes, key: SigningKey) -> Row:

@@ -45,6 +45,10 @@ class Reader:
         account = self._chain.current().accounts.get(job)
         return 0 if account is None else account.attempts
 
+    def account(self, job: str) -> Account | None:
+        """What was asked for a job and what became of it, None where nothing ever was."""
+        return self._chain.current().accounts.get(job)
+
     def finished(self, job: str) -> bool:
         """Whether a job is over here: settled, or marked as finished."""
         account = self._chain.current().accounts.get(job)

@@ -31,17 +31,19 @@ class State:
         number: Rows so far.
         head: Hash of the last one.
         public: The node's present key.
+        keys: Every key that the node had, the present one last.
         accounts: By job.
         refused: Requests that were refused, in order.
         heads: Each head that the chain ever had, with its row's number.
         splits: SHA-256 of each population's split key.
-        blocked: Row at which a head was found missing, and that head; None while all is well.
+        blocked: Row at which a row was found missing, and its hash; None while all is well.
     """
 
     def __init__(self) -> None:
         self.number = 0
         self.head = START
         self.public = b""
+        self.keys: list[bytes] = []
         self.accounts: dict[str, Account] = {}
         self.refused: list[Account] = []
         self.heads: dict[str, int] = {}
@@ -139,6 +141,7 @@ def _genesis(state: State, fields: Mapping[str, Any]) -> None:
 def _key(state: State, fields: Mapping[str, Any]) -> None:
     signing.check_public(fields["public"])
     state.public = fields["public"]
+    state.keys.append(state.public)
 
 
 def _reserve(state: State, fields: Mapping[str, Any]) -> None:
@@ -192,12 +195,6 @@ def _block(state: State, fields: Mapping[str, Any]) -> None:
     state.blocked = (state.number, fields["missing"])
 
 
-def _unblock(state: State, fields: Mapping[str, Any]) -> None:
-    if state.blocked is None or state.heads[fields["found"]] >= state.blocked[0]:
-        raise IntegrityError("a block is lifted by a head that came after it")
-    state.blocked = None
-
-
 _APPLY: dict[str, Callable[[State, Mapping[str, Any]], None]] = {
     "genesis": _genesis,
     "key": _key,
@@ -209,5 +206,4 @@ _APPLY: dict[str, Callable[[State, Mapping[str, Any]], None]] = {
     "finish": _finish,
     "split": _split,
     "block": _block,
-    "unblock": _unblock,
 }

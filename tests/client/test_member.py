@@ -13,6 +13,7 @@ import pytest
 from client.hospital import Hospital
 from client.member import Member
 from client.session import MemorySessions
+from privacy.ledger_heads import Statement, sign_head
 from protocol.canonical import from_canonical
 from protocol.cohort import Cohort
 from protocol.cohort import Member as CohortMember
@@ -324,9 +325,22 @@ def test_a_job_that_stops_later_costs_what_it_released(stage: Stage) -> None:
 
 
 def test_a_ledger_that_lost_its_last_rows_blocks(stage: Stage) -> None:
-    fingerprint = stage.hospitals["north"].key.fingerprint
-    packet = stage.say("north", stage.enrol_body(heads={fingerprint: b"e" * 64}))
-    assert stage.refusal("north", packet) != Code.FAILED
+    key = stage.hospitals["north"].key
+    ahead = sign_head(Statement(rows=99, head="e" * 64), key)
+    packet = stage.say("north", stage.enrol_body(heads={key.fingerprint: ahead}))
+    assert stage.refusal("north", packet) == Code.BUDGET
+    assert stage.refusal("north", stage.say("north", stage.enrol_body())) == Code.BUDGET
+    journal = (stage.consortium.folder / "north" / "journal.jsonl").read_text()
+    assert "put the newest copy of the ledger back" in journal
+
+
+@pytest.mark.parametrize("signer", [None, "south"])
+def test_an_echo_that_is_not_its_own_stops_no_hospital(stage: Stage, signer: str | None) -> None:
+    ahead = Statement(rows=99, head="e" * 64)
+    echo = b"nonsense" if signer is None else sign_head(ahead, stage.hospitals[signer].key)
+    heads = {stage.hospitals["north"].key.fingerprint: echo}
+    packet = stage.say("north", stage.enrol_body(heads=heads))
+    assert stage.read("north", packet, Enrolled).head == stage.hospitals["north"].ledger.statement()
 
 
 def test_the_journal_keeps_the_reason_and_the_wire_only_a_code(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from dp_accounting.pld import PLDAccountant
 from hypothesis import given
 from hypothesis import strategies as st
 
+from privacy.accounting import SLACK, rdp_epsilon
 from privacy.budget import Caps, Charge
 from privacy.composition import admission_epsilons, displayed_epsilons, to_events
 from tests.privacy.ledgers import BIG, CAPS, charge, gaussian_delta, mu_of
@@ -72,6 +73,33 @@ def test_one_sub_sampled_event_brings_the_renyi_filter_in() -> None:
     # A step this small costs nothing; what is seen is the looser filter.
     assert renyi[0] > gaussian[0] + 0.05
     assert displayed_epsilons(both, CAPS.delta)[0] == pytest.approx(gaussian[0], abs=0.01)
+
+
+def test_the_filter_knows_the_cap_and_so_pays_with_the_whole_delta() -> None:
+    sub_sampled = charge(2, 1, sigma=500.0, q=1e-3)
+    caps = Caps(epsilon=3.0, epsilon_worst=100.0, delta=1e-5)
+
+    def admitted(rounds: int) -> bool:
+        return admission_epsilons([charge(1, rounds), sub_sampled], caps)[0] <= caps.epsilon
+
+    def without(rounds: int) -> bool:
+        events = to_events([charge(1, rounds), sub_sampled], worst=False)
+        return rdp_epsilon(events, SLACK * caps.delta) <= caps.epsilon
+
+    rounds = range(250, 450)
+    assert max(filter(admitted, rounds)) == 401
+    assert max(filter(without, rounds)) == 314
+
+
+def test_the_order_of_the_filter_follows_from_the_cap_and_from_no_release() -> None:
+    """One order, so epsilon grows by the same with each equal step, whatever came before."""
+    sub_sampled = charge(2, 1, sigma=500.0, q=1e-3)
+
+    def epsilon(rounds: int) -> float:
+        return admission_epsilons([charge(1, rounds), sub_sampled], CAPS)[0]
+
+    steps = [epsilon(rounds + 100) - epsilon(rounds) for rounds in (1, 101, 1001, 10001)]
+    assert steps == pytest.approx([steps[0]] * 4, rel=1e-9)
 
 
 def test_without_a_cap_a_sub_sampled_event_still_has_an_epsilon() -> None:

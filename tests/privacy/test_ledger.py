@@ -11,7 +11,9 @@ import pytest
 from privacy.budget import Caps
 from privacy.composition import displayed_epsilons
 from privacy.ledger import Ledger
-from protocol.errors import BudgetError, InputError, IntegrityError, RefusalError
+from privacy.ledger_heads import CONTEXT, Statement, sign_head
+from protocol.canonical import to_canonical
+from protocol.errors import BudgetError, Code, InputError, IntegrityError, RefusalError
 from protocol.signing import SigningKey
 from tests.privacy.ledgers import BIG, CAPS, KEY, NOW, charge, copy_of, gaussian_delta, job, mu_of
 
@@ -242,15 +244,16 @@ def test_a_split_key_is_made_once_and_never_changes(path: Path) -> None:
         ledger.verify()
 
 
-def test_heads_grow_and_every_one_of_them_is_an_echo(ledger: Ledger) -> None:
-    heads = [ledger.head]
+def test_heads_grow_and_every_statement_of_them_is_an_echo(ledger: Ledger) -> None:
+    statements = [ledger.statement()]
     for number in range(3):
         ledger.reserve([charge(number)], CAPS, NOW)
-        heads.append(ledger.head)
-    assert len(set(heads)) == 4
-    for head in heads:
-        ledger.check_echo(head)
-    assert ledger.head == heads[-1]
+        statements.append(ledger.statement())
+    assert len(set(statements)) == 4
+    rows = ledger.report().rows
+    assert all(ledger.check_echo(statement) for statement in statements)
+    assert ledger.report().rows == rows
+    assert ledger.statement() == statements[-1]
 
 
 def test_a_ledger_from_a_backup_blocks_until_the_right_file_is_back(
@@ -258,13 +261,15 @@ def test_a_ledger_from_a_backup_blocks_until_the_right_file_is_back(
 ) -> None:
     with Ledger.open(path, KEY) as ledger:
         ledger.reserve([charge(1, 3)], CAPS, NOW)
-        old = ledger.head
+        old = ledger.statement()
         backup = copy_of(path, tmp_path / "backup")
         ledger.reserve([charge(2, 300)], CAPS, NOW)
-        echo = ledger.head
+        echo = ledger.statement()
     with Ledger.open(backup, KEY) as restored:
-        with pytest.raises(IntegrityError, match="old copy"):
+        with pytest.raises(RefusalError, match="old copy") as error:
             restored.check_echo(echo)
+        assert error.value.code == Code.BUDGET
+        assert "put the newest copy" in str(error.value)
         assert restored.report().blocked
     with Ledger.open(backup, KEY) as restored:
         for attempt in (
@@ -275,25 +280,56 @@ def test_a_ledger_from_a_backup_blocks_until_the_right_file_is_back(
             lambda: restored.mark_finished(job(1)),
             lambda: restored.split_key("cardiology"),
             lambda: restored.check_echo(echo),
-            lambda: restored.check_echo(restored.head),
+            # Neither an older word of its own nor nonsense lifts what was found.
+            lambda: restored.check_echo(old),
+            lambda: restored.check_echo(b"nonsense"),
+            lambda: restored.check_echo(restored.statement()),
         ):
-            with pytest.raises(IntegrityError, match="old copy"):
+            with pytest.raises(RefusalError, match="old copy"):
                 attempt()
         # The missing head is still what the message says, and no row but the block was added.
         assert restored.report().rows == 3
-        # A coordinator that echoed nonsense corrects itself with a head from before the block.
-        restored.check_echo(old)
-        assert not restored.report().blocked
-        restored.reserve([charge(3)], CAPS, NOW)
-        restored.verify()
     with Ledger.open(path, KEY) as ledger:
-        ledger.check_echo(echo)
+        assert ledger.check_echo(echo)
+        ledger.reserve([charge(3)], CAPS, NOW)
+        assert not ledger.verify().blocked
 
 
-def test_an_echo_that_is_no_hash_blocks_nothing(ledger: Ledger) -> None:
-    with pytest.raises(IntegrityError, match="64 hexadecimal digits"):
-        ledger.check_echo("")
+def test_a_ledger_that_took_another_way_blocks(path: Path, tmp_path: Path) -> None:
+    with Ledger.open(path, KEY) as ledger:
+        backup = copy_of(path, tmp_path / "backup")
+        ledger.reserve([charge(1)], CAPS, NOW)
+        echo = ledger.statement()
+    with Ledger.open(backup, KEY) as restored:
+        restored.reserve([charge(2)], CAPS, NOW)
+        with pytest.raises(RefusalError, match="old copy"):
+            restored.check_echo(echo)
+
+
+def test_an_echo_that_the_node_did_not_sign_blocks_nothing(ledger: Ledger) -> None:
+    ahead = Statement(rows=99, head="e" * 64)
+    other = SigningKey.generate()
+    for echo in (
+        b"",
+        b"nonsense",
+        sign_head(ahead, other),
+        KEY.sign_attached("job", to_canonical(ahead)),
+        KEY.sign_attached(CONTEXT, b"{}"),
+        sign_head(ahead, KEY)[:-1],
+        sign_head(ahead, KEY).replace(b"99", b"98"),
+    ):
+        assert not ledger.check_echo(echo)
+    assert ledger.report().rows == 1
     ledger.reserve([charge()], CAPS, NOW)
+    with pytest.raises(RefusalError, match="old copy"):
+        ledger.check_echo(sign_head(ahead, KEY))
+
+
+def test_a_head_signed_before_the_key_changed_is_still_the_nodes_own(ledger: Ledger) -> None:
+    before = ledger.statement()
+    ledger.rotate(SigningKey.generate())
+    assert ledger.check_echo(before)
+    assert ledger.check_echo(ledger.statement())
 
 
 def test_without_the_key_a_ledger_is_for_reading(path: Path, ledger: Ledger) -> None:
@@ -306,7 +342,8 @@ def test_without_the_key_a_ledger_is_for_reading(path: Path, ledger: Ledger) -> 
         for change in (
             lambda: reader.reserve([charge(2)], CAPS, NOW),
             lambda: reader.split_key("cardiology"),
-            lambda: reader.check_echo(reader.head),
+            lambda: reader.check_echo(b""),
+            reader.statement,
         ):
             with pytest.raises(InputError, match="reading only"):
                 change()
