@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 from protocol.config import read
 from protocol.errors import FedwardError, InputError
-from protocol.roster import Roster
+from protocol.roster import Roster, split_address
 from protocol.signing import SigningKey
 
 ENVIRONMENT = "FEDWARD_SERVER"
-MAX_PORT = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,8 @@ class ServerConfig:
     patience_s: float = 600.0
 
     def __post_init__(self) -> None:
-        split_address("address", self.address)
-        host, _ = split_address("bind", self.bind)
+        split_address(self.address)
+        host = self.listens[0]
         if not self.shielded and not _is_loopback(host):
             raise InputError(
                 "bind",
@@ -62,6 +61,18 @@ class ServerConfig:
             raise InputError("webhook", expected="a URL that begins with https:// or http://")
         if self.patience_s < 0:
             raise InputError("patience_s", expected=">= 0", found=str(self.patience_s))
+
+    @property
+    def listens(self) -> tuple[str, int]:
+        """Host and port of `bind`.
+
+        Raises:
+            InputError: It is not host:port.
+        """
+        try:
+            return split_address(self.bind)
+        except InputError as error:
+            raise error.at("bind") from None
 
 
 @dataclass(frozen=True)
@@ -157,21 +168,6 @@ class Folder:
             ) from None
         except FedwardError as error:
             raise error.at(str(self.roster)) from None
-
-
-def split_address(name: str, address: str) -> tuple[str, int]:
-    """Host and port of an address.
-
-    Raises:
-        InputError: It is not host:port.
-
-    >>> split_address("bind", "127.0.0.1:8000"), split_address("bind", "[::1]:8000")
-    (('127.0.0.1', 8000), ('::1', 8000))
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= MAX_PORT:
-        raise InputError(name, expected="host:port, such as federation.example.org:443")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

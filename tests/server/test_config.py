@@ -26,11 +26,11 @@ class TestBind:
             ServerConfig(address=ADDRESS, bind=bind)
         assert ServerConfig(address=ADDRESS, bind=bind, shielded=True).bind == bind
 
-    @pytest.mark.parametrize("text", ["", "8000", ":8000", "host:", "host:0", "host:65536", "h:x"])
+    @pytest.mark.parametrize("text", ["", "8000", ":8000", "host:", "host:65536", "h:x"])
     def test_an_address_has_a_host_and_a_port(self, text: str) -> None:
         with pytest.raises(InputError, match=r"address; expected host:port"):
             ServerConfig(address=text)
-        with pytest.raises(InputError, match=r"bind; expected host:port"):
+        with pytest.raises(InputError, match=r"bind: address; expected host:port"):
             ServerConfig(address=ADDRESS, bind=text)
 
 

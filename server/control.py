@@ -1,0 +1,203 @@
+"""Flower's Control API as the coordinator uses it: who is connected, and which runs there are.
+
+The API has no login, so it is asked on this machine only, over TLS and against the consortium's
+own authority. No other module asks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import httpx
+from flwr.cli.build import build_fab_from_files
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.fab_pb2 import Fab
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+from protocol.bundle import SignedJob, pyproject
+from protocol.errors import BusyError
+from protocol.roster import split_address
+from server.config import Folder
+
+_NOT_FOUND, _IN_USE = 404, 412
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound
+
+
+class LinkError(BusyError):
+    """The SuperLink did not answer, or not as asked; trying again later may help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A hospital's node as the SuperLink sees it.
+
+    Args:
+        node: Flower's identifier.
+        key: Public key in PEM.
+        online: Whether its heartbeat is fresh.
+    """
+
+    node: int
+    key: str
+    online: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One Flower run: whether its ServerApp may still act, and how it ended if not."""
+
+    run: int
+    over: bool
+    ending: str
+
+
+class Control:
+    """The SuperLink's Control API. Close it, or use it as a context manager.
+
+    Args:
+        folder: The coordinator's folder.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._client = ControlHttpClient.from_server_address(
+            server_address=local_address(folder.config.bind),
+            insecure=False,
+            root_certificates=folder.ca.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Every registered node.
+
+        Raises:
+            LinkError: The SuperLink did not answer.
+        """
+        with _translated("list nodes"):
+            response = self._client.ListNodes(ListNodesRequest())
+        return tuple(
+            Node(
+                node=node.node_id,
+                key=node.public_key.decode("ascii", "replace"),
+                online=node.status == "online",
+            )
+            for node in response.nodes_info
+            if not node.unregistered_at
+        )
+
+    def register(self, name: str, key: str) -> None:
+        """Let the node with this key in; a key that is in already stays so.
+
+        Args:
+            name: The hospital's name.
+            key: Its node's public key in PEM.
+
+        Raises:
+            LinkError: The SuperLink refused it or did not answer.
+        """
+        request = RegisterNodeRequest(public_key=key.encode(), name=name)
+        with _translated("register a node", allowed=_IN_USE):
+            self._client.RegisterNode(request)
+
+    def unregister(self, node: int) -> None:
+        """Let a node in no longer.
+
+        Raises:
+            LinkError: The SuperLink did not answer.
+        """
+        with _translated("unregister a node", allowed=_NOT_FOUND):
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+
+    def submit(self, signed: SignedJob) -> int:
+        """Start a Flower run of a job; the bundle holds the signed job and no code.
+
+        Returns:
+            Flower's number of the run.
+
+        Raises:
+            LinkError: The SuperLink refused it or did not answer.
+        """
+        bundle = build_bundle(signed)
+        fab = Fab(hash_str=hashlib.sha256(bundle).hexdigest(), content=bundle)
+        with _translated("start a run"):
+            response = self._client.StartRun(StartRunRequest(fab=fab))
+        if not response.HasField("run_id"):
+            raise LinkError("the SuperLink started no run")
+        return int(response.run_id)
+
+    def run(self, run: int) -> Run:
+        """How a run fares; one that the SuperLink does not know is over.
+
+        Raises:
+            LinkError: The SuperLink did not answer.
+        """
+        with _translated("list runs", allowed=_NOT_FOUND):
+            found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            for number, entry in found.items():
+                if number == run and entry.status.status != "finished":
+                    return Run(run=run, over=False, ending="")
+                if number == run:
+                    return Run(run=run, over=True, ending=entry.status.sub_status)
+        return Run(run=run, over=True, ending="unknown")
+
+    def stop_run(self, run: int) -> None:
+        """End a run's ServerApp; one that is over stays so.
+
+        Raises:
+            LinkError: The SuperLink did not answer.
+        """
+        with _translated("stop a run", allowed=_NOT_FOUND):
+            if not self.run(run).over:
+                self._client.StopRun(StopRunRequest(run_id=run))
+
+
+def build_bundle(signed: SignedJob) -> bytes:
+    """The app bundle of a job, as Flower's own builder makes it."""
+    return build_fab_from_files({"pyproject.toml": pyproject(signed).encode()})[0]
+
+
+def local_address(bind: str) -> str:
+    """Where this machine reaches what is bound there.
+
+    >>> local_address("0.0.0.0:8000"), local_address("[::1]:8000")
+    ('127.0.0.1:8000', '[::1]:8000')
+    """
+    host, port = split_address(bind)
+    host = _EVERYWHERE.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def _translated(what: str, *, allowed: int = 0) -> Iterator[None]:
+    """Failures of a request as one error; an answer with the status `allowed` is none."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status != allowed:
+            raise LinkError(
+                f"the SuperLink refused to {what}",
+                found=f"status {status}",
+                remedy="superlink.log in the state folder says more",
+            ) from None
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        raise LinkError(
+            f"the SuperLink was asked to {what} and did not answer", found=type(error).__name__
+        ) from None
