@@ -17,12 +17,12 @@ from client.finish import store_model
 from client.hospital import Hospital
 from client.release import Releaser
 from client.session import Session, Sessions
+from client.situation import charges_of, situation_of
 from client.training import check_guards
 from privacy import cohort_keys
 from privacy.envelope import make_bundles, open_bundle
 from privacy.he.parameters import SEAL_LIBRARY
 from privacy.keys import Ephemeral
-from privacy.plan import DpPlan
 from protocol.canonical import to_canonical
 from protocol.cohort import Cohort, Rules
 from protocol.cohort import Member as CohortMember
@@ -162,55 +162,21 @@ class Member:
 
     def _decide(self, job: Job, now: datetime | None) -> Admitted:
         hospital = self._hospital
-        try:
-            columns = hospital.columns(job.dataset)
-        except FedwardError as error:
-            raise RefusalError(Code.SCHEMA, str(error)) from error
-        admitted = admit(
-            job,
-            name=hospital.name,
-            roster=hospital.roster.digest,
-            policy=hospital.config.policy,
-            population=hospital.population(job.dataset),
-            columns=columns,
+        situation = situation_of(
+            hospital.config,
+            lambda: hospital.columns(job.dataset),
+            trust=hospital.trust,
+            roster=hospital.roster,
+            dataset=job.dataset,
             now=now,
         )
-        self._check_declared(job)
-        return admitted
-
-    def _check_declared(self, job: Job) -> None:
-        """Hold the job against what this hospital says of its own data set."""
-        dataset = self._hospital.config.datasets[job.dataset]
-        site = job.site(self._hospital.name)
-        for name, declared, stated in (
-            ("train_size", dataset.train_size, site.train_size),
-            ("test_size", dataset.test_size, site.test_size),
-        ):
-            if declared not in (None, stated):
-                raise RefusalError(
-                    Code.POLICY, f"declared {name}", expected=str(declared), found=str(stated)
-                )
-        # A patient with many records would be protected as if each were another person.
-        if dataset.patient is not None and job.schema.get("patient") != dataset.patient:
-            raise RefusalError(
-                Code.POLICY,
-                "the data set names its patients and the job protects somebody else",
-                expected=f"a schema whose patient column is {dataset.patient!r}",
-            )
+        return admit(job, situation)
 
     def _reserve(self, admitted: Admitted) -> None:
         """Set the whole job's worst case aside before a single record is read."""
         hospital, job = self._hospital, admitted.job
-        site = job.site(hospital.name)
         population = hospital.config.datasets[job.dataset].population
-        cohort = len(job.sites)
-        plans = [(DpPlan.of(job.privacy, "train", cohort), site.train_size)]
-        if job.privacy.evaluation is not None:
-            plans.append((DpPlan.of(job.privacy, "test", cohort), site.test_size))
-        charges = [
-            plan.charge(population=population, job=job.digest, declared_size=size)
-            for plan, size in plans
-        ]
+        charges = list(charges_of(job, hospital.name, population).values())
         try:
             hospital.ledger.reserve(charges, hospital.caps(job), hospital.clock())
         except BudgetError as error:

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from client.hours import Hours
 from protocol.errors import InputError
 from protocol.jobs import Mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """What may be done with one data set, in addition to the rules for all.
+
+    Args:
+        tasks: Only these tasks; None for all that the policy allows.
+        coordinators: Only jobs of these coordinators, by fingerprint; None for all.
+        epsilon_per_job: A cap below the policy's, on a job's epsilon under the stated trust.
+        epsilon_worst_per_job: The same if every other hospital colludes.
+    """
+
+    tasks: tuple[str, ...] | None = None
+    coordinators: tuple[str, ...] | None = None
+    epsilon_per_job: float | None = None
+    epsilon_worst_per_job: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_coordinators(self.coordinators)
+        for name in ("epsilon_per_job", "epsilon_worst_per_job"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(name, expected="> 0", found=str(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +40,8 @@ class Policy:
 
     Args:
         tasks: Registered tasks that may run here.
+        coordinators: Only jobs of these coordinators, by fingerprint; None for whoever signed the
+            pinned roster.
         strategies: Registered strategies that may run here.
         modes: Privacy modes that may run here; `none` gives no privacy against the other members.
         epsilon_per_job: Cap on a job's epsilon under the stated trust.
@@ -23,12 +51,18 @@ class Policy:
         min_colluding_sites: Fewest colluding hospitals that a job must assume.
         max_rounds: Most rounds of one job.
         max_parameters: Most parameters of one model.
+        hours: When a job may begin; None for always.
+        datasets: Further rules for single data sets, by name.
+        require_masks: Refuse jobs of mode `local` without pairwise masks, too; in the other modes
+            nothing runs without them.
         clear_runs: Allow unencrypted research runs; they need a data set marked public as well.
+            Where it is false, every contribution must be encrypted.
         publish_metrics: Pooled metrics may go to the coordinator.
         publish_model: The finished model may go to the coordinator.
     """
 
     tasks: tuple[str, ...] = ("diagnosis",)
+    coordinators: tuple[str, ...] | None = None
     strategies: tuple[str, ...] = (
         "fedavg",
         "fedprox",
@@ -47,11 +81,15 @@ class Policy:
     min_colluding_sites: int = 1
     max_rounds: int = 1000
     max_parameters: int = 10_000_000
+    hours: Hours | None = None
+    datasets: Mapping[str, Approval] = field(default_factory=dict)
+    require_masks: bool = False
     clear_runs: bool = False
     publish_metrics: bool = False
     publish_model: bool = False
 
     def __post_init__(self) -> None:
+        _check_coordinators(self.coordinators)
         if self.min_cohort < 3:
             raise InputError(
                 "min_cohort",
@@ -70,6 +108,10 @@ class Policy:
             value = getattr(self, name)
             if value < least:
                 raise InputError(name, expected=f">= {least}", found=str(value))
+
+    def approval(self, dataset: str) -> Approval:
+        """The further rules of a data set; none where it is not listed."""
+        return self.datasets.get(dataset, Approval())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +148,14 @@ class Population:
 
     budget: Budget = field(default_factory=Budget)
     public: bool = False
+
+
+def _check_coordinators(fingerprints: tuple[str, ...] | None) -> None:
+    for digits in fingerprints or ():
+        if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+            raise InputError(
+                "coordinators",
+                expected="fingerprints of 64 hexadecimal digits",
+                found=repr(digits),
+                remedy="copy them as: fedward client trust shows them, without blanks",
+            )

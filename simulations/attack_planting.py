@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from client.admission import Admitted, admit
+from client.admission import Admitted, Situation, admit
 from client.policy import Policy, Population
 from learning.schema import Schema
 from privacy.he.accumulator import Shape
@@ -101,8 +101,7 @@ def shift(exchange: Exchange, planted_P: FloatVector) -> npt.NDArray[np.int64]:
 
 def _admitted(bench: Bench, job: Job) -> Admitted:
     """What a node decides whose policy allows everything but other weights."""
-    return admit(
-        job,
+    situation = Situation(
         name=bench.names[0],
         roster=job.roster,
         policy=Policy(
@@ -116,3 +115,4 @@ def _admitted(bench: Bench, job: Job) -> Admitted:
         columns=parse(Schema, job.schema, "job.schema").column_names,
         now=datetime.now(UTC),
     )
+    return admit(job, situation)

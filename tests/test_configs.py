@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.admission import admit
+from client.admission import Situation, admit
 from client.hospital import DatasetConfig, HospitalConfig
 from client.policy import Policy, Population
 from learning.schema import Schema
@@ -96,8 +96,7 @@ def test_a_job_resolves_to_numbers_that_every_hospital_admits(path: Path) -> Non
     policy = replace(Policy(), publish_metrics=job.publication.metrics)
     columns = parse(Schema, job.schema, "schema").column_names
     for site in job.sites:
-        admitted = admit(
-            job,
+        situation = Situation(
             name=site.name,
             roster=job.roster,
             policy=policy,
@@ -105,7 +104,7 @@ def test_a_job_resolves_to_numbers_that_every_hospital_admits(path: Path) -> Non
             columns=columns,
             now=NOW,
         )
-        assert admitted.job is job
+        assert admit(job, situation).job is job
 
 
 @of(COMPARISONS)

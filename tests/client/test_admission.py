@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from client.admission import Admitted, admit
-from client.policy import Budget, Policy, Population
+from client.admission import Admitted, Situation, admit, consider
+from client.hours import Hours, Window
+from client.policy import Approval, Budget, Policy, Population
 from learning.diagnosis import Diagnosis
 from privacy.plan import PrivacyRequest, check_plan
 from protocol.errors import Code, RefusalError
@@ -55,16 +56,30 @@ def changed(value: Any, path: str, new: Any) -> Any:
     return replace(value, **{name: changed(getattr(value, name), rest, new) if rest else new})
 
 
+USUAL: dict[str, Any] = {
+    "name": "north",
+    "roster": "d" * 64,
+    "policy": Policy(),
+    "population": POPULATION,
+    "columns": COLUMNS,
+    "now": NOW,
+}
+
+
 def decide(job: Job, **changes: Any) -> Admitted:
-    usual: dict[str, Any] = {
-        "name": "north",
-        "roster": "d" * 64,
-        "policy": Policy(),
-        "population": POPULATION,
-        "columns": COLUMNS,
-        "now": NOW,
-    }
-    return admit(job, **{**usual, **changes})
+    return admit(job, Situation(**{**USUAL, **changes}))
+
+
+def reasons(job: Job, **changes: Any) -> list[tuple[Code, str]]:
+    """What `consider` finds; its first reason is what `admit` raises."""
+    usual: dict[str, Any] = {**USUAL, **changes}
+    answer = consider(job, Situation(**usual))
+    found = [(reason.code, str(reason)) for reason in answer.reasons]
+    if found:
+        assert found[0] == (refused(job, **changes).code, str(refused(job, **changes)))
+    else:
+        assert answer.admitted == decide(job, **changes)
+    return found
 
 
 def refused(job: Job, **changes: Any) -> RefusalError:
@@ -126,6 +141,21 @@ class TestOrigin:
             decide(changed(job_of("distributed"), path, value))
         assert caught.value.code == code
 
+    def test_another_coordinators_job(self) -> None:
+        job = job_of("distributed")
+        assert decide(job, coordinator=job.coordinator)
+        error = refused(job, coordinator="f" * 64)
+        assert (error.code, error.expected) == (Code.SIGNATURE, "f" * 64)
+
+    def test_a_hospital_that_the_coordinator_invented(self) -> None:
+        """It may be on the roster; what counts is that it was confirmed here."""
+        job = job_of("distributed")
+        assert decide(job, members={"north", "south", "east", "west"})
+        error = refused(job, members={"north", "south"})
+        assert error.code == Code.ROSTER
+        assert error.problem.endswith("not confirmed here: east")
+        assert "fedward client trust" in str(error)
+
     def test_a_hospital_that_is_not_asked(self) -> None:
         error = refused(job_of("distributed"), name="west")
         assert (error.code, str(error)) == (Code.ROSTER, "the job does not ask west to take part")
@@ -149,7 +179,11 @@ class TestPolicy:
             ("distributed", {"min_cohort": 4}, "min_sites 3 is too small"),
             ("distributed", {"min_colluding_sites": 2}, "colluding_sites 1 is too small"),
             ("distributed", {"epsilon_per_job": 2.9}, "epsilon 3 passes the cap per job 2.9"),
-            ("distributed", {"epsilon_worst_per_job": 3.0}, r"worst-case epsilon .* the cap 3"),
+            (
+                "distributed",
+                {"epsilon_worst_per_job": 3.0},
+                r"worst-case .* cap per job 3",
+            ),
             ("local", {"epsilon_per_job": 2.9}, "epsilon 3 passes the cap per job 2.9"),
             ("distributed", {"delta": 1e-6}, "delta 1e-05 is too large"),
             ("distributed", {"max_rounds": 1}, "2 rounds are too many"),
@@ -162,6 +196,59 @@ class TestPolicy:
         with pytest.raises(RefusalError, match=message) as caught:
             decide(job_of(kind), policy=Policy(**policy))
         assert caught.value.code == Code.POLICY
+
+    @pytest.mark.parametrize(
+        ("approval", "message"),
+        [
+            ({"tasks": ("survival",)}, "task 'diagnosis' is not allowed on data set 'sepsis'"),
+            ({"coordinators": ("e" * 64,)}, f"coordinator {'c' * 64} is not allowed on data set"),
+            ({"epsilon_per_job": 2.0}, "epsilon 3 passes the cap 2 of data set 'sepsis'"),
+            ({"epsilon_worst_per_job": 2.0}, "worst-case epsilon .* the cap 2 of data set"),
+        ],
+    )
+    def test_a_data_set_has_rules_of_its_own(self, approval: dict[str, Any], message: str) -> None:
+        job = job_of("distributed")
+        other = Policy(datasets={"trial": Approval(**approval)})
+        assert decide(job, policy=other)
+        with pytest.raises(RefusalError, match=message) as caught:
+            decide(job, policy=Policy(datasets={DATASET: Approval(**approval)}))
+        assert caught.value.code == Code.POLICY
+
+    def test_what_a_data_set_allows_is_not_more_than_the_policy_does(self) -> None:
+        approval = Approval(tasks=("diagnosis",), coordinators=("c" * 64,), epsilon_per_job=3.0)
+        policy = Policy(datasets={DATASET: approval}, coordinators=("c" * 64,))
+        assert decide(job_of("distributed"), policy=policy)
+        error = refused(job_of("distributed"), policy=changed(policy, "tasks", ()))
+        assert error.problem == "task 'diagnosis' is not allowed"
+
+    def test_other_coordinators_may_be_left_out(self) -> None:
+        assert decide(job_of("distributed"), policy=Policy(coordinators=("c" * 64,)))
+        error = refused(job_of("distributed"), policy=Policy(coordinators=("e" * 64,)))
+        assert (error.code, error.problem) == (
+            Code.POLICY,
+            f"coordinator {'c' * 64} is not allowed",
+        )
+
+    def test_masks_where_a_policy_wants_them(self) -> None:
+        policy = Policy(require_masks=True)
+        assert decide(job_of("local"), policy=policy)
+        error = refused(job_of("unmasked"), policy=policy)
+        assert (error.code, error.problem) == (Code.POLICY, "masks must be on by this policy")
+
+    def test_hours_are_those_in_which_a_job_begins(self) -> None:
+        nights = Hours(windows=(Window(days=("fri",), begin="18:00", end="06:00"),))
+        friday = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
+        job = changed(job_of("distributed"), "expires", "2026-12-20T10:30:00+01:00")
+        policy = Policy(hours=nights)
+        assert decide(job, policy=policy, now=friday)
+        assert decide(job, policy=policy, now=friday + timedelta(hours=11, minutes=59))
+        error = refused(job, policy=policy, now=friday - timedelta(minutes=1))
+        assert (error.code, error.expected) == (Code.POLICY, "fri 18:00-06:00 (UTC)")
+        assert error.remedy == "ask again at 2026-11-20T18:00:00+00:00"
+        assert refused(job, policy=policy, now=friday + timedelta(hours=12)).code == Code.POLICY
+        assert decide(job, policy=policy, now=None)  # it has begun here before
+        never = refused(job, policy=Policy(hours=Hours(windows=())), now=friday)
+        assert never.remedy == "no hour is ever open"
 
     def test_exactly_at_every_cap_is_allowed(self) -> None:
         privacy = job_of("distributed").privacy
@@ -194,6 +281,67 @@ class TestPolicy:
         policy = Policy(modes=("distributed", "none"))
         error = refused(changed(job_of(kind), "encryption.masks", False), policy=policy)
         assert (error.code, error.problem) == (Code.POLICY, "masks must be on in this mode")
+
+
+class TestDeclarations:
+    """What the hospital says of its own data set, besides the records."""
+
+    @pytest.mark.parametrize("name", ["train_size", "test_size"])
+    def test_sizes(self, name: str) -> None:
+        job = job_of("distributed")
+        stated = getattr(job.site("north"), name)
+        assert decide(job, **{name: stated})
+        error = refused(job, **{name: stated + 10})
+        assert (error.code, error.problem) == (Code.POLICY, f"declared {name}")
+        assert (error.expected, error.found) == (str(stated + 10), str(stated))
+
+    def test_patients_are_protected_and_not_records(self) -> None:
+        assert decide(job_of("patients"), patient="patient")
+        error = refused(job_of("distributed"), patient="patient")
+        assert (error.code, error.expected) == (
+            Code.POLICY,
+            "a schema whose patient column is 'patient'",
+        )
+
+
+class TestEveryReason:
+    """A dry run gets all of them, in the order of the wire."""
+
+    def test_none_where_the_job_may_run(self) -> None:
+        assert reasons(job_of("distributed")) == []
+
+    def test_from_all_stages_at_once(self) -> None:
+        job = changed(job_of("distributed"), "roster", "e" * 64)
+        job = changed(job, "privacy.epsilon", 0.5)
+        job = changed(job, "encryption.library", "SEAL 9")
+        found = reasons(
+            job,
+            name="west",
+            policy=Policy(tasks=(), max_rounds=1),
+            columns=("age",),
+            patient="patient",
+            now=NOW + timedelta(days=9),
+        )
+        codes = [code for code, _ in found]
+        assert codes[:3] == [Code.ROSTER, Code.ROSTER, Code.EXPIRED]
+        assert codes[3:6] == [Code.POLICY, Code.POLICY, Code.SCHEMA]
+        assert codes[6:] == [Code.POLICY, Code.VERSION, Code.POLICY]
+
+    def test_no_model_is_built_that_is_too_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise AssertionError("built")
+
+        monkeypatch.setattr(Diagnosis, "initial", fail)
+        found = reasons(job_of("distributed"), policy=Policy(max_parameters=3))
+        assert found == [(Code.POLICY, "model size; expected <= 3 parameters; found 4")]
+
+    def test_where_there_is_no_such_data_set(self) -> None:
+        found = reasons(job_of("distributed"), population=None, columns=())
+        assert [code for code, _ in found] == [Code.SCHEMA]
+
+    def test_where_the_source_cannot_be_read(self) -> None:
+        found = reasons(job_of("distributed"), columns=(), unreadable="data.csv: cannot be read")
+        assert found == [(Code.SCHEMA, "data.csv: cannot be read")]
 
 
 class TestColumnsAndTask:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from client.policy import Budget, Policy, Population
+from client.policy import Approval, Budget, Policy, Population
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.jobs import Mode
@@ -45,6 +45,7 @@ class TestMistakes:
             ({"delta": 1.0}, "delta; expected 0 < delta < 1; found 1.0"),
             ({"delta": math.nan}, "delta"),
             ({"min_colluding_sites": -1}, "min_colluding_sites; expected >= 0; found -1"),
+            ({"coordinators": ("me",)}, "coordinators; expected fingerprints of 64 hex"),
             ({"max_rounds": 0}, "max_rounds; expected >= 1; found 0"),
             ({"max_parameters": 0}, "max_parameters; expected >= 1; found 0"),
         ],
@@ -52,6 +53,18 @@ class TestMistakes:
     def test_of_a_policy(self, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(InputError, match=message):
             Policy(**changes)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"coordinators": ("A" * 64,)}, "coordinators; expected fingerprints"),
+            ({"epsilon_per_job": 0.0}, "epsilon_per_job; expected > 0; found 0.0"),
+            ({"epsilon_worst_per_job": math.nan}, "epsilon_worst_per_job; expected > 0"),
+        ],
+    )
+    def test_of_an_approval(self, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            Approval(**changes)
 
     @pytest.mark.parametrize(
         "changes",
