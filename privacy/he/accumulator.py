@@ -7,7 +7,7 @@ word are not sent. The sum goes out as its packed residues c0 and then S N packe
 
 A contribution is checked whole before any of it is added: its exact length, and every residue
 below q. It has no field beside those, and no way to say c1 = 0, a ciphertext without a secret.
-SEAL only expands the seeds.
+What seeds stand for is computed without SEAL's loaders (privacy.he.seeds).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from privacy.he.bits import Words, pack_bits, packed_size, rounded, unpack_bits
+from privacy.he.bits import Words, pack_into, packed_size, rounded, unpack_bits
 from privacy.he.records import SEED_BYTES
-from privacy.he.seal import SeedSum, context
+from privacy.he.seeds import SeedSum
 from protocol.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
@@ -105,6 +105,17 @@ class Shape:
                 "encrypted contributions", expected=f"at most {self.max_sites} in one sum"
             )
 
+    def check_residues(self, size: int) -> None:
+        """Refuse a sum of the wrong length.
+
+        Raises:
+            IntegrityError: It has another number of bytes.
+        """
+        if size != self.residues_size:
+            raise IntegrityError(
+                "an encrypted sum", expected=f"{self.residues_size} bytes", found=f"{size} bytes"
+            )
+
     def read_residues(self, data: bytes | memoryview, count: int) -> Words:
         """Packed residues, each checked to be below q.
 
@@ -124,8 +135,7 @@ class Accumulator:
         self.shape = shape
         self._contributions = 0
         self._first_W = np.zeros(rounded(shape.num_words), dtype=np.uint64)
-        parameters = context(shape.degree, shape.modulus, shape.plain_modulus)
-        self._second = SeedSum(parameters, shape.ciphertexts)
+        self._second = SeedSum(shape.degree, shape.modulus, shape.ciphertexts)
 
     def add(self, payload: bytes | memoryview) -> None:
         """Add one contribution, or refuse it and stay as before.
@@ -145,14 +155,17 @@ class Accumulator:
         np.minimum(self._first_W, self._first_W - np.uint64(shape.modulus), out=self._first_W)
         self._second.add(seeds_SB)
 
-    def residues(self) -> bytes:
-        """The sum so far, as hospitals decrypt it.
+    def residues(self) -> memoryview:
+        """The sum so far, as hospitals decrypt it; memory of its own, not copied.
 
         Raises:
             IntegrityError: Nothing has been added.
         """
         if not self._contributions:
             raise IntegrityError("an encrypted sum", expected="a contribution", found="none")
-        second_SN = self._second.polynomials()
-        bits = self.shape.bits
-        return pack_bits(self._first_W, bits) + pack_bits(second_SN.reshape(-1), bits)
+        second_W = self._second.polynomials().reshape(-1)
+        bits, split = self.shape.bits, self.shape.first_size
+        out = np.empty(self.shape.residues_size, dtype=np.uint8)
+        pack_into(self._first_W, bits, out[:split].view(np.uint64))
+        pack_into(second_W, bits, out[split:].view(np.uint64))
+        return out.data

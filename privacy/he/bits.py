@@ -13,7 +13,7 @@ from protocol.errors import IntegrityError
 
 Words = npt.NDArray[np.uint64]
 BLOCK = 1 << 18
-"""Words that are packed together; a multiple of 64, small enough for the processor's cache."""
+"""Words that are packed together, 64 ciphertexts' worth: a multiple of 64 that stays in a cache."""
 
 
 def rounded(count: int) -> int:
@@ -41,12 +41,17 @@ def pack_bits(words_W: Words, bits: int) -> bytes:
     True
     """
     out = np.empty(words_W.size // 64 * bits, dtype="<u8")
+    pack_into(words_W, bits, out)
+    return out.tobytes()
+
+
+def pack_into(words_W: Words, bits: int, out: Words) -> None:
+    """Pack words as `pack_bits` does, into memory of just that size."""
     for start in range(0, words_W.size, BLOCK):
         block = words_W[start : start + BLOCK].reshape(64, -1)
         width = block.shape[1]
         first = start // 64 * bits
         _pack_block(block, out[first : first + bits * width].reshape(bits, width), bits)
-    return out.tobytes()
 
 
 def unpack_bits(data: bytes | memoryview, count: int, bits: int) -> Words:

@@ -1,6 +1,6 @@
 """The process in which a coordinator parses contributions, started by privacy.he.sum.
 
-A fresh interpreter that was given no key and imports no more than numpy and SEAL's bindings. It
+A fresh interpreter that was given no key and imports no more than numpy. It
 cannot grow beyond its memory limit, writes no core, reads from its pipe exactly as many bytes as
 the open sum says, and ends when its pipe or its parent does.
 """
@@ -46,9 +46,11 @@ class Service:
             return SHAPE.size
         return self._sums[number].shape.payload_size if operation == ADD else 0
 
-    def answer(self, operation: bytes, number: int, body: memoryview) -> bytes:
+    def answer(
+        self, operation: bytes, number: int, body: memoryview
+    ) -> tuple[bytes, bytes | memoryview]:
         """Do what is asked; the answer is DONE and the sum if asked for, or REFUSED."""
-        result = b""
+        result: bytes | memoryview = b""
         try:
             if operation == OPEN:
                 degree, modulus, plain, words, sites = SHAPE.unpack(body)
@@ -68,8 +70,8 @@ class Service:
             else:
                 del self._sums[number]
         except FedwardError:
-            return REFUSED
-        return DONE + result
+            return REFUSED, b""
+        return DONE, result
 
 
 def serve(incoming: int, outgoing: int, parent: int) -> None:
@@ -84,7 +86,8 @@ def serve(incoming: int, outgoing: int, parent: int) -> None:
     while request := read_exactly(incoming, REQUEST.size, parent):
         operation, number = REQUEST.unpack(request)
         body = read_exactly(incoming, service.body_size(operation, number), parent)
-        write_all(outgoing, service.answer(operation, number, body))
+        for part in service.answer(operation, number, body):
+            write_all(outgoing, part)
 
 
 def read_exactly(descriptor: int, size: int, parent: int | None = None) -> memoryview:

@@ -12,7 +12,6 @@ generator at every encryption, so forked processes share neither a buffer nor ra
 from __future__ import annotations
 
 import os
-import sys
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -22,13 +21,13 @@ import numpy.typing as npt
 from tenseal import sealapi
 
 from privacy.he.records import HEADER_SIZE, SEED_BYTES, Records
+from privacy.he.seeds import library
 from privacy.he.zstandard import Decoder
 from protocol.errors import FedwardError, InputError
 
 Words = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 
-_LIBRARY = str(sys.modules[sealapi.Ciphertext.__module__].__file__)
 _RELEASE = sealapi.Serialization.SEALHeader()
 VERSION: tuple[int, int] = (_RELEASE.version_major, _RELEASE.version_minor)
 """SEAL's version. Seeds mean the same residues only under the same version."""
@@ -70,46 +69,6 @@ class Context:
 def context(degree: int, modulus: int, plain_modulus: int) -> Context:
     """The one object of these parameters in this process."""
     return Context(degree, modulus, plain_modulus)
-
-
-class SeedSum:
-    """The sum of the uniform polynomials that seeds stand for: SEAL's whole part in a keyless sum.
-
-    Args:
-        parameters: What the seeds were drawn under.
-        count: Ciphertexts per contribution, S.
-    """
-
-    def __init__(self, parameters: Context, count: int) -> None:
-        self._parameters = parameters
-        self._evaluator = sealapi.Evaluator(parameters.handle)
-        self._totals: list[Any] = [sealapi.Ciphertext() for _ in range(count)]
-        self._expanded: Any = sealapi.Ciphertext()
-        self._empty = True
-
-    def add(self, seeds_SB: Bytes) -> None:
-        """Expand S seeds of 64 bytes, any bytes at all, and add polynomial by polynomial."""
-        with _Scratch(self._parameters) as scratch:
-            head = self._parameters.records.seeded_head
-            body = bytes(8 * self._parameters.degree) + self._parameters.records.seed_head
-            behind = scratch.write(head + body)
-            for total, seed_B in zip(self._totals, seeds_SB, strict=True):
-                scratch.write(seed_B.data, behind)
-                if self._empty:
-                    scratch.load(total)
-                else:
-                    self._evaluator.add_inplace(total, scratch.load(self._expanded))
-        self._empty = False
-
-    def polynomials(self) -> Words:
-        """The sums, S x N residues."""
-        degree = self._parameters.degree
-        out_SN = np.empty((len(self._totals), degree), dtype=np.uint64)
-        with _Scratch(self._parameters) as scratch:
-            for index, total in enumerate(self._totals):
-                record = scratch.save(total, self._parameters.records.ciphertext_head)
-                out_SN[index] = record[-8 * degree :].view(np.uint64)
-        return out_SN
 
 
 class Cipher:
@@ -194,7 +153,7 @@ class _Scratch:
         self._capacity = 32 * parameters.degree
 
     def __enter__(self) -> Self:
-        self._decoder = Decoder(_LIBRARY, self._capacity)
+        self._decoder = Decoder(library(), self._capacity)
         self._header = bytearray(HEADER_SIZE)
         self._file = os.memfd_create("seal")
         self._path = f"/proc/self/fd/{self._file}"

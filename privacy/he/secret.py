@@ -12,7 +12,7 @@ from typing import NoReturn, Self
 import numpy as np
 
 from privacy.he.accumulator import Shape
-from privacy.he.bits import Words, pack_bits, rounded, unpack_bits
+from privacy.he.bits import BLOCK, Words, pack_bits, packed_size, rounded, unpack_bits
 from privacy.he.parameters import check_packing
 from privacy.he.seal import Cipher, Context, context
 from protocol.errors import FedwardError, InputError, IntegrityError
@@ -86,10 +86,15 @@ class SecretKey:
         if words_W.max(initial=0) >= self._packing.plain_modulus:
             raise InputError("words to encrypt", expected="words below the plain modulus")
         shape = Shape.of(self._packing, words_W.size)
-        seeds_SB, first_SN = self._cipher.encrypt(_blocks(words_W, shape))
-        # Residues behind the last word hide padding only and stay here.
-        sent_W = first_SN.reshape(-1)[: rounded(words_W.size)]
-        return seeds_SB.tobytes() + pack_bits(sent_W, shape.bits)
+        seeds, residues = [], []
+        for start in range(0, words_W.size, BLOCK):
+            part_W = words_W[start : start + BLOCK]
+            seeds_SB, first_SN = self._cipher.encrypt(_blocks(part_W, shape.degree))
+            # Residues behind the last word hide padding only and stay here.
+            sent_W = first_SN.reshape(-1)[: rounded(part_W.size)]
+            seeds.append(seeds_SB.tobytes())
+            residues.append(pack_bits(sent_W, shape.bits))
+        return b"".join(seeds + residues)
 
     def decrypt(self, residues: bytes, num_words: int) -> Words:
         """The words of the sum, below t.
@@ -102,15 +107,21 @@ class SecretKey:
             IntegrityError: Wrong length, a residue not below q, or a ciphertext without a secret.
         """
         shape = Shape.of(self._packing, num_words)
-        first, second = residues[: shape.first_size], residues[shape.first_size :]
-        first_SN = _blocks(shape.read_residues(first, rounded(num_words)), shape)
-        second_W = shape.read_residues(second, shape.ciphertexts * shape.degree)
-        second_SN = second_W.reshape(-1, shape.degree)
-        if not second_SN.any(axis=1).all():
-            raise IntegrityError(
-                "an encrypted sum", expected="ciphertexts that are not transparent"
-            )
-        return self._cipher.decrypt(first_SN, second_SN).reshape(-1)[:num_words]
+        shape.check_residues(len(residues))
+        view = memoryview(residues)
+        first, second = view[: shape.first_size], view[shape.first_size :]
+        words_W = np.empty(num_words, dtype=np.uint64)
+        for start in range(0, num_words, BLOCK):
+            part_W = words_W[start : start + BLOCK]
+            first_SN = _blocks(_read(first, start, rounded(part_W.size), shape), shape.degree)
+            second_W = _read(second, start, first_SN.size, shape)
+            second_SN = second_W.reshape(first_SN.shape)
+            if not second_SN.any(axis=1).all():
+                raise IntegrityError(
+                    "an encrypted sum", expected="ciphertexts that are not transparent"
+                )
+            part_W[:] = self._cipher.decrypt(first_SN, second_SN).reshape(-1)[: part_W.size]
+        return words_W
 
     def __reduce__(self) -> NoReturn:
         """Keys are sealed, never serialised by chance."""
@@ -121,8 +132,16 @@ def _context(packing: Packing) -> Context:
     return context(packing.degree, packing.modulus, packing.plain_modulus)
 
 
-def _blocks(words_W: Words, shape: Shape) -> Words:
+def _read(data: memoryview, start: int, count: int, shape: Shape) -> Words:
+    """Checked residues from the `start`th on, which begins a block of packed words."""
+    begin = packed_size(start, shape.bits)
+    return shape.read_residues(data[begin : begin + packed_size(count, shape.bits)], count)
+
+
+def _blocks(words_W: Words, degree: int) -> Words:
     """S x N words, filled up with zeros."""
-    blocks_SN = np.zeros((shape.ciphertexts, shape.degree), dtype=np.uint64)
+    if words_W.size % degree == 0:
+        return words_W.reshape(-1, degree)
+    blocks_SN = np.zeros((-(-words_W.size // degree), degree), dtype=np.uint64)
     blocks_SN.reshape(-1)[: words_W.size] = words_W
     return blocks_SN

@@ -81,7 +81,7 @@ class CiphertextSum:
 
     def residues(self) -> bytes:
         """See `Sum.residues`."""
-        return self._accumulator.residues()
+        return bytes(self._accumulator.residues())
 
 
 class SumProcess:

@@ -80,10 +80,11 @@ def frame(words_W: Words, *, site: int, sites: int, key: bytes, packing: Packing
             expected=f"site < sites <= {packing.max_sites}",
             found=f"site {site} of {sites}",
         )
-    presence_K = np.zeros(sites, dtype=np.uint64)
-    presence_K[site] = 1
-    body = np.concatenate([words_W, presence_K])
-    return np.concatenate([body, _tags(body, key, packing.plain_modulus)])
+    framed_W = np.zeros(framed_size(words_W.size, sites), dtype=np.uint64)
+    framed_W[: words_W.size] = words_W
+    framed_W[words_W.size + site] = 1
+    framed_W[-TAGS:] = _tags(framed_W[:-TAGS], key, packing.plain_modulus)
+    return framed_W
 
 
 def check(
