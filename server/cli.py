@@ -1,119 +1,38 @@
-"""`fedward server`: what a coordinator does."""
+"""`fedward server`: what a coordinator's administrator types."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from typing import ClassVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from privacy.he.accumulator import Shape
-from privacy.he.parameters import num_words
-from privacy.he.words import framed_size
-from protocol.jobs import Job
-from server.jobs import Origin, resolve
-from server.requests import read_request
+from fedward import LazyGroup, Mount
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Plan jobs for a consortium of hospitals."
-)
-_NOBODY = "0" * 64
+_SERVICE, _JOBS = "Service", "Jobs"
+
+
+class _Server(LazyGroup):
+    mounts: ClassVar[Mapping[str, Mount]] = {
+        "up": Mount("server.up_command:up", "Let hospitals connect and carry out jobs.", _SERVICE),
+        "status": Mount(
+            "server.status_command:status", "Who is connected and what is under way.", _SERVICE
+        ),
+        "plan": Mount(
+            "server.plan_command:plan", "Check a job and show what it costs, offline.", _JOBS
+        ),
+        "log": Mount("server.log_command:log", "What happened in a job, and what happens.", _JOBS),
+        "stop": Mount("server.stop_command:stop", "End a job.", _JOBS),
+        "resume": Mount("server.stop_command:resume", "Let a job go on without waiting.", _JOBS),
+        "history": Mount(
+            "server.status_command:history", "Every job that has ended, with its epsilon.", _JOBS
+        ),
+    }
+
+
+app = typer.Typer(cls=_Server, add_completion=False, no_args_is_help=True)
 
 
 @app.callback()
-def _group() -> None:
-    """Plan jobs for a consortium of hospitals."""
-
-
-@app.command()
-def plan(
-    job: Annotated[Path, typer.Argument(help="The job's YAML file; see configs/jobs.")],
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Check a job and show what it costs each hospital, before anybody is asked.
-
-    Nothing is signed or sent. The numbers are those that the job would carry.
-    """
-    origin = Origin(coordinator=_NOBODY, roster=_NOBODY, now=datetime.now(UTC))
-    found = summary(resolve(read_request(job), origin))
-    if as_json:
-        typer.echo(json.dumps(found.to_json()))
-    else:
-        Console().print(found.table())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a job costs, for people and scripts.
-
-    Args:
-        job: The resolved job.
-        upload_bytes: Ciphertext of one update.
-        download_bytes: Residue words of one sum.
-    """
-
-    job: Job
-    upload_bytes: int
-    download_bytes: int
-
-    def lines(self) -> list[tuple[str, str, object]]:
-        """Key, label and value of every line."""
-        job = self.job
-        privacy, training = job.privacy, job.training
-        private = privacy.mode != "none"
-        return [
-            ("name", "Job", job.name),
-            ("task", "Task", job.task.name),
-            ("strategy", "Strategy", job.strategy.name),
-            ("sites", "Hospitals", len(job.sites)),
-            ("min_sites", "Fewest hospitals", job.min_sites),
-            ("parameters", "Values in an update", privacy.update.length),
-            ("rounds", "Rounds", training.rounds),
-            ("spare_attempts", "Spare attempts, paid for", training.spare_attempts),
-            ("learning_rate", "Learning rate", round(training.learning_rate, 6)),
-            ("mode", "Privacy mode", privacy.mode),
-            ("unit", "Protects each", privacy.unit),
-            ("epsilon", "Epsilon, stated trust", privacy.epsilon if private else None),
-            (
-                "epsilon_worst",
-                "Epsilon, all others collude",
-                round(privacy.epsilon_worst, 4) if private else None,
-            ),
-            ("delta", "Delta", privacy.delta if private else None),
-            (
-                "noise_multiplier",
-                "Noise multiplier of the sum",
-                round(privacy.update.noise_multiplier, 4),
-            ),
-            ("colluding_sites", "Colluding hospitals withstood", privacy.colluding_sites),
-            ("upload_bytes", "Upload per hospital and round, bytes", self.upload_bytes),
-            ("download_bytes", "Download per hospital and round, bytes", self.download_bytes),
-        ]
-
-    def to_json(self) -> dict[str, object]:
-        """One flat object."""
-        return {key: value for key, _, value in self.lines()}
-
-    def table(self) -> Table:
-        """Aligned for a terminal."""
-        table = Table(title=f"Plan of {self.job.name}", show_header=False)
-        table.add_column("what")
-        table.add_column("value", justify="right")
-        for _, label, value in self.lines():
-            table.add_row(label, "none" if value is None else str(value))
-        return table
-
-
-def summary(job: Job) -> Summary:
-    """What a resolved job costs each hospital."""
-    packing, length = job.encryption.update, job.privacy.update.length
-    if packing is None:
-        return Summary(job=job, upload_bytes=8 * length, download_bytes=8 * length)
-    shape = Shape.of(packing, framed_size(num_words(length, packing), len(job.sites)))
-    return Summary(job=job, upload_bytes=shape.payload_size, download_bytes=shape.residues_size)
+def _server() -> None:
+    """Run a consortium's coordinator: connect hospitals, launch jobs, watch them."""

@@ -82,6 +82,10 @@ class Control:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its connections."""
         self._client.close()
 
     def nodes(self) -> tuple[Node, ...]:

@@ -86,6 +86,8 @@ def environment(folder: Folder) -> dict[str, str]:
             "FLWR_HOME": str(folder.state / "flower"),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
+            # Otherwise every request is a line in the log.
+            "FLWR_LOG_LEVEL": "WARNING",
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _POLL_S,
             "NO_PROXY": unproxied,
             "no_proxy": unproxied,
