@@ -3,17 +3,55 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from client.hospital import Hospital
 from client.release import Releaser
-from learning.artefact import save, versions
+from client.session import Session
+from learning.artefact import save, verify, versions
 from learning.card import Digests, Guarantee, ModelCard
+from learning.task import Metric
 from privacy.accounting import SLACK, Event, epsilon
 from privacy.plan import DpPlan
+from protocol.errors import FedwardError
 from protocol.jobs import Job
 from protocol.tensors import weights_digest
+
+
+def finish(hospital: Hospital, releaser: Releaser) -> Session:
+    """Settle the budget and store the model, once; asked again, nothing changes.
+
+    A crash between any two steps is made good by the next finish: the same settlement may come
+    again, and a model of this job that is in the store already is the one.
+
+    Args:
+        hospital: The hospital.
+        releaser: The last step, with the final weights and the pooled metrics.
+
+    Returns:
+        The session, which stays until the job is closed: others may still need its state.
+    """
+    session, job = releaser.session, releaser.job
+    if session.model:
+        return session
+    used = hospital.ledger.settle(job.digest, hospital.clock())
+    folder = find_model(hospital.models, job) or store_model(hospital, releaser, used["update"])
+    hospital.journal.append("model", {"job": job.digest, "folder": folder.name})
+    hospital.forget()
+    return replace(session, model=folder.name)
+
+
+def find_model(store: Path, job: Job) -> Path | None:
+    """The folder of the model that a job made, None where there is none that holds."""
+    for version in reversed(versions(store, job.name)):
+        place = store / job.name / str(version)
+        # A model that was damaged is the business of whoever predicts with it.
+        with suppress(FedwardError):
+            if verify(place).digests.job == job.digest:
+                return place
+    return None
 
 
 def store_model(hospital: Hospital, releaser: Releaser, attempts: int) -> Path:
@@ -37,7 +75,7 @@ def store_model(hospital: Hospital, releaser: Releaser, attempts: int) -> Path:
         rounds=job.training.rounds,
         cohort_size=releaser.cohort.size,
         privacy=guarantee(job, attempts),
-        metrics=releaser.metrics,
+        metrics={name: Metric(*one) for name, one in releaser.session.metrics.items()},
         digests=Digests(
             job=job.digest,
             roster=job.roster,

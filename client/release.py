@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from client.admission import Admitted
 from client.hospital import Hospital, Split
-from client.session import Session
+from client.session import Measured, Session
 from client.training import (
     Local,
     contribution,
@@ -41,10 +41,17 @@ class Releaser:
         admitted: The job and what it names.
         session: The job's session, in the message's epoch.
         attempt: The message's attempt.
+        save: Makes a session last; called once, after the sums and before any release.
     """
 
     def __init__(
-        self, hospital: Hospital, admitted: Admitted, session: Session, *, attempt: int
+        self,
+        hospital: Hospital,
+        admitted: Admitted,
+        session: Session,
+        *,
+        attempt: int,
+        save: Callable[[Session], None],
     ) -> None:
         if session.cohort is None:
             raise RefusalError(Code.COHORT, "no cohort yet")
@@ -57,6 +64,7 @@ class Releaser:
         self.metrics: dict[str, Metric] = {}
         self.cohort: Cohort = session.cohort
         self._attempt = attempt
+        self._save = save
         self._tagged: tuple[State, bytes] | None = None
 
     @property
@@ -78,18 +86,24 @@ class Releaser:
         """
         self._apply_total(body)
         self._apply_counts(body)
-        counts = self._release("evaluation", body.round) if body.evaluate else None
-        update = self._release("update", body.round) if body.train else None
-        publication = self.job.publication
-        metrics = self.metrics if publication.metrics else {}
+        self._write_ahead(body)
+        counts = self._release("evaluation") if body.evaluate else None
+        update = self._release("update") if body.train else None
+        metrics = self._told_metrics(body) if self.job.publication.metrics else {}
         return Stepped(
             weights_tag=self._tag().hex(),
             head=self.hospital.ledger.statement(),
-            metrics={name: (m.value, m.low, m.high) for name, m in metrics.items()},
-            model=self.weights.tobytes() if body.finish and publication.model else None,
+            metrics=metrics,
+            model=self._told_model(body),
             update=update,
             counts=counts,
         )
+
+    def _told_metrics(self, body: Step) -> Measured:
+        return self.session.metrics if body.finish else _triples(self.metrics)
+
+    def _told_model(self, body: Step) -> bytes | None:
+        return self.weights.tobytes() if body.finish and self.job.publication.model else None
 
     # -- sums that came -------------------------------------------------------------------------
 
@@ -120,10 +134,9 @@ class Releaser:
 
     def _apply_counts(self, body: Step) -> None:
         plan = self.job.privacy.evaluation
-        if body.counts is None or plan is None:
+        # Counts that were read before are not decrypted again.
+        if body.counts is None or plan is None or body.counts_attempt <= self.session.counted:
             return
-        if body.counts_attempt <= self.session.counted:
-            raise RefusalError(Code.REPLAYED, "these counts were read before")
         self._check_contributors(body.counts_attempt, body.counts_contributors)
         if self.job.encryption.scheme == "none":
             counts = _floats(body.counts, plan.length)
@@ -135,6 +148,8 @@ class Releaser:
         self.metrics = pooled_metrics(
             self.admitted, self._plan("test"), counts, len(body.counts_contributors)
         )
+        if body.finish:
+            self.session = replace(self.session, metrics=_triples(self.metrics))
 
     def _check_contributors(self, attempt: int, contributors: Sequence[str]) -> None:
         """A sum must be of the last attempt, with this hospital and enough others in it."""
@@ -151,18 +166,27 @@ class Releaser:
 
     # -- what leaves ----------------------------------------------------------------------------
 
-    def _release(self, purpose: str, round_number: int) -> bytes:
+    def _write_ahead(self, body: Step) -> None:
+        """Make last where this node stands and what it is about to release.
+
+        Without noise each purpose is released once per round: the difference of two sums over
+        unchanged weights would be the contribution of a hospital that was in one of them only.
+        Nor may a crash between a release and its record bring a second.
+        """
+        asked = {"evaluation": body.evaluate, "update": body.train}
+        due = {purpose: body.round for purpose, wanted in asked.items() if wanted}
+        released = self.session.released
+        repeated = any(released.get(purpose, 0) >= body.round for purpose in due)
+        if repeated and self.job.privacy.mode == "none":
+            raise RefusalError(Code.POLICY, "a second sum of the same weights without noise")
+        self.session = replace(self.session, attempt=self._attempt, released={**released, **due})
+        self._save(self.session)
+
+    def _release(self, purpose: str) -> bytes:
         """Make one release and record it; its bytes exist nowhere else before that.
 
         Guarantee: one plaintext per (job, epoch, attempt, purpose): the ledger refuses a second.
-        Without noise one per round: the difference of two sums over unchanged weights would be
-        the contribution of a hospital that was in one of them only.
         """
-        repeated = self.session.released.get(purpose, 0) >= round_number
-        if repeated and self.job.privacy.mode == "none":
-            raise RefusalError(Code.POLICY, "a second sum of the same weights without noise")
-        released = {**self.session.released, purpose: round_number}
-        self.session = replace(self.session, released=released)
         if self.job.encryption.scheme == "none":
             data = self._clear(purpose)
         else:
@@ -248,6 +272,10 @@ class Releaser:
         if keys is None:
             return bytes.fromhex(weights_digest(state.weights))
         return weights_tag(keys.data, state.weights, *state.moments)
+
+
+def _triples(metrics: Mapping[str, Metric]) -> Measured:
+    return {name: (one.value, one.low, one.high) for name, one in metrics.items()}
 
 
 def _floats(data: bytes, length: int) -> FloatVector:

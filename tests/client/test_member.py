@@ -3,120 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from client.hospital import Hospital
-from client.member import Member
-from client.session import MemorySessions
 from privacy.ledger_heads import Statement, sign_head
-from protocol.canonical import from_canonical
 from protocol.cohort import Cohort
 from protocol.cohort import Member as CohortMember
 from protocol.errors import Code
 from protocol.jobs import Job
 from protocol.messages import (
-    Body,
-    Enrol,
     Enrolled,
-    KeysMade,
     MakeKeys,
-    Packet,
     Place,
-    Refused,
     Step,
     Stepped,
     Stop,
     Stopped,
-    open_header,
     pack,
-    read_body,
 )
 from protocol.signing import SigningKey
-from simulations.consortium import Consortium
-from tests.consortium import make_consortium, make_job, make_request
-
-
-class Stage:
-    """Three hospitals and a coordinator whose every message the test writes."""
-
-    def __init__(self, consortium: Consortium) -> None:
-        self.consortium = consortium
-        self.hospitals = {name: consortium.open(name) for name in consortium.names}
-        self.members = {
-            name: Member(hospital, MemorySessions()) for name, hospital in self.hospitals.items()
-        }
-        self.job = make_job(consortium, make_request())
-
-    def close(self) -> None:
-        for hospital in self.hospitals.values():
-            hospital.close()
-
-    def say(
-        self,
-        name: str,
-        body: Body,
-        place: Place | None = None,
-        *,
-        key: SigningKey | None = None,
-        recipient: str | None = None,
-        deadline: float | None = None,
-    ) -> Packet:
-        packet = pack(
-            body,
-            place or Place(job=self.job.digest),
-            key or self.consortium.coordinator,
-            recipient=recipient or self.hospitals[name].key.fingerprint,
-            deadline=time.time() + 60 if deadline is None else deadline,
-        )
-        return self.members[name].answer(packet)
-
-    def read(self, name: str, packet: Packet, cls: type[Any]) -> Any:
-        header = open_header(packet, self.hospitals[name].key.public)
-        assert packet.kind == cls.KIND, read_body(packet, header, Refused)
-        return read_body(packet, header, cls)
-
-    def refusal(self, name: str, packet: Packet) -> Code:
-        header = open_header(packet, self.hospitals[name].key.public)
-        return read_body(packet, header, Refused).code
-
-    def enrol_body(self, job: Job | None = None, **changes: Any) -> Enrol:
-        job = job or self.job
-        signature = self.consortium.coordinator.sign("job", job.to_bytes())
-        return replace(Enrol(signature=signature, heads={}, job=job.to_bytes()), **changes)
-
-    def enrol(self) -> Cohort:
-        members = []
-        for name in self.hospitals:
-            enrolled = self.read(name, self.say(name, self.enrol_body()), Enrolled)
-            members.append(CohortMember.from_bytes(enrolled.member))
-        return Cohort.assemble(
-            job=self.job.digest, roster=self.job.roster, epoch=1, members=members
-        )
-
-    def bundles(self, cohort: Cohort) -> Mapping[str, bytes]:
-        maker = cohort.maker.name
-        body = MakeKeys(cohort=cohort.to_bytes())
-        made = self.read(maker, self.say(maker, body, self.place(cohort, 0)), KeysMade)
-        found: dict[str, bytes] = from_canonical(made.bundles)
-        return found
-
-    def place(self, cohort: Cohort, attempt: int) -> Place:
-        return Place(job=self.job.digest, epoch=cohort.epoch, attempt=attempt, cohort=cohort.digest)
-
-    def first_step(self, cohort: Cohort, bundle: bytes | None) -> Step:
-        return Step(
-            round=1,
-            train=True,
-            evaluate=False,
-            finish=False,
-            cohort=cohort.to_bytes(),
-            bundle=bundle,
-        )
+from tests.client.stage import Stage
+from tests.consortium import make_consortium
 
 
 @pytest.fixture
@@ -310,7 +221,8 @@ def test_a_job_that_stops_before_it_released_costs_nothing(stage: Stage) -> None
     packet = stage.say("north", Stop(reason="too few"))
     assert stage.read("north", packet, Stopped).head
     assert _spent(stage.hospitals["north"], stage.job) == (0.0, 0.0)
-    assert stage.refusal("north", stage.say("north", Stop(reason="again"))) == Code.SESSION
+    assert stage.read("north", stage.say("north", Stop(reason="again")), Stopped)
+    assert stage.refusal("north", stage.say("north", stage.enrol_body())) == Code.REPLAYED
 
 
 def test_a_job_that_stops_later_costs_what_it_released(stage: Stage) -> None:

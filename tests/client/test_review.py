@@ -26,7 +26,7 @@ from protocol.errors import Code, InputError, RefusalError
 from protocol.messages import Enrolled, Place, Step, Stepped, Stop, Stopped
 from protocol.tensors import weights_digest
 from simulations.inline import InlineGrid
-from tests.client.test_member import Stage
+from tests.client.stage import Stage
 from tests.consortium import make_consortium, make_job, make_request
 from tests.simulations.runs import models, opened, run_course
 
@@ -112,8 +112,11 @@ class TestSums:
             body = second_round(cohort, total, train=True)
             packet = stage.say("north", body, stage.place(cohort, 2))
             assert stage.refusal("north", packet) == Code.FAILED
-        packet = stage.say("north", second_round(cohort, total), stage.place(cohort, 3))
-        assert stage.refusal("north", packet) == Code.COHORT
+        # It was applied before the step failed; what comes in its place is not looked at.
+        weights = stage_weights(stage)
+        body = second_round(cohort, b"anything")
+        stage.read("north", stage.say("north", body, stage.place(cohort, 3)), Stepped)
+        assert stage_weights(stage) is weights
 
     def test_without_keys_nothing_is_said_of_the_weights(self, stage: Stage) -> None:
         cohort, total = first_sum(stage)
@@ -179,9 +182,7 @@ class TestCourse:
 
 
 class TestEnrolment:
-    def test_a_job_that_expired_meanwhile_is_not_begun_again(self, stage: Stage) -> None:
-        stage.enrol()
-        stage.read("north", stage.say("north", Stop(reason="wait")), Stopped)
+    def test_a_job_that_expired_is_not_begun(self, stage: Stage) -> None:
         hospital = stage.hospitals["north"]
         clock = hospital.clock
         hospital.clock = lambda: clock() + timedelta(hours=25)
@@ -196,7 +197,7 @@ class TestEnrolment:
         clock = hospital.clock
         hospital.clock = lambda: clock() + timedelta(hours=25)
         # As on Flower's Ray engine, or after another job's message: nothing is remembered.
-        stage.members["north"]._admitted.clear()
+        stage.members["north"] = Member(hospital, stage.sessions["north"])
         packet = stage.say(
             "north",
             stage.first_step(cohort, bundles["north"]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.session import MemorySessions, PackedSessions, Session, Sessions
+from client.store import DiskSessions
 from privacy.envelope import DATA_KEY_BYTES, EpochKeys, make_bundles, open_bundle
 from privacy.keys import Ephemeral
 from protocol.cohort import Cohort
@@ -23,7 +25,11 @@ from tests.consortium import make_job
 
 JOB = make_job()
 KEYS = EpochKeys(bfv=b"the secret key of an epoch", data=bytes(range(DATA_KEY_BYTES)))
-STORES: list[Callable[[], Sessions]] = [MemorySessions, lambda: PackedSessions({})]
+STORES: list[Callable[[Path], Sessions]] = [
+    lambda _: MemorySessions(),
+    lambda _: PackedSessions({}),
+    DiskSessions,
+]
 
 
 def signer(name: str) -> SigningKey:
@@ -57,6 +63,7 @@ def late(keys: dict[str, Ephemeral]) -> Session:
     """A session in the middle of a job, every field set."""
     return Session(
         job=JOB,
+        signature=b"the coordinator's",
         ephemeral=keys["north"],
         member=member("north", keys["north"]).to_bytes(),
         state=State(np.array([0.1, -0.0, 1e300, 5e-324]), (np.arange(4.0), -np.ones(4)), 7),
@@ -65,6 +72,9 @@ def late(keys: dict[str, Ephemeral]) -> Session:
         counted=8,
         cohort=cohort_of(keys),
         keys=KEYS,
+        released={"update": 8, "evaluation": 4},
+        metrics={"brier": (0.25, 0.125, 0.1)},
+        model="3",
         made=2,
         request="f" * 64,
         reply=Packet(
@@ -83,9 +93,9 @@ def check_same(found: Session | None, kept: Session) -> None:
         assert ours == theirs, field.name
 
 
-@pytest.fixture(params=STORES, ids=["memory", "packed"])
-def sessions(request: pytest.FixtureRequest) -> Sessions:
-    made: Sessions = request.param()
+@pytest.fixture(params=STORES, ids=["memory", "packed", "disk"])
+def sessions(request: pytest.FixtureRequest, tmp_path: Path) -> Sessions:
+    made: Sessions = request.param(tmp_path)
     return made
 
 
@@ -115,6 +125,13 @@ class TestEveryStore:
         again = sessions.load(JOB.digest)
         assert again is not None
         assert again.attempt == 0
+
+    def test_lists_its_jobs(self, sessions: Sessions) -> None:
+        assert sessions.jobs() == ()
+        other = make_job()
+        sessions.save(fresh())
+        sessions.save(fresh(other))
+        assert {job.digest for job in sessions.jobs()} == {JOB.digest, other.digest}
 
     def test_forgets_a_dropped_job_and_no_other(self, sessions: Sessions) -> None:
         other = make_job()
