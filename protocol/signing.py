@@ -170,6 +170,18 @@ def verify_attached(signer: str, context: str, blob: bytes) -> bytes:
     return data
 
 
+def signer_of(blob: bytes) -> str:
+    """Fingerprint of the key that a signed document names, to be shown to a person; unverified.
+
+    Raises:
+        IntegrityError: It is no signed document.
+    """
+    match = _ATTACHED.fullmatch(blob)
+    if match is None:
+        raise IntegrityError("not a signed document")
+    return fingerprint(base64.urlsafe_b64decode(match[3]))
+
+
 def _attach(data: bytes, signature: bytes, public: bytes) -> bytes:
     encoded = (base64.urlsafe_b64encode(signature), base64.urlsafe_b64encode(public))
     return b'{"document":%b,"signature":"b:%b","signer":"b:%b"}' % (data, *encoded)
@@ -187,6 +199,27 @@ def fingerprint(public: bytes) -> str:
     if len(public) != KEY_BYTES:
         raise IntegrityError("public key", expected="32 bytes", found=str(len(public)))
     return hashlib.sha256(public).hexdigest()
+
+
+def in_groups(digits: str) -> str:
+    """A fingerprint as people read it to each other, in groups of four.
+
+    >>> in_groups("66687aadf862")
+    '6668 7aad f862'
+    """
+    return " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
+
+
+def from_groups(text: str) -> str:
+    """A fingerprint as it was typed, without blanks and colons and in small letters.
+
+    Raises:
+        InputError: It has not 64 hexadecimal digits.
+    """
+    digits = text.replace(" ", "").replace(":", "").lower()
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise InputError("a fingerprint", expected="64 hexadecimal digits", found=repr(digits))
+    return digits
 
 
 def check_public(public: bytes) -> None:

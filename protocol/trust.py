@@ -19,7 +19,7 @@ from protocol.card import Card, check_name
 from protocol.config import parse, read
 from protocol.errors import Code, InputError, IntegrityError, RefusalError
 from protocol.keyfile import replace_file
-from protocol.signing import fingerprint
+from protocol.signing import fingerprint, from_groups
 
 if TYPE_CHECKING:
     from protocol.roster import Roster
@@ -93,8 +93,7 @@ class Trust:
         """
         self.check_pinned(roster)
         card = roster.card(name)
-        digits = digits.replace(" ", "").replace(":", "").lower()
-        _check_fingerprint(digits)
+        digits = from_groups(digits)
         if digits != card.fingerprint:
             raise InputError(
                 f"fingerprint of {name!r} is not the one on its card",
@@ -204,5 +203,5 @@ def _unlike(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_fingerprint(digits: str) -> None:
-    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise InputError("a fingerprint", expected="64 hexadecimal digits", found=f"{digits!r}")
+    if from_groups(digits) != digits:
+        raise InputError("a fingerprint", expected="no blanks, no capitals", found=repr(digits))

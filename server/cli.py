@@ -9,11 +9,23 @@ import typer
 
 from fedward import LazyGroup, Mount
 
-_SERVICE, _JOBS = "Service", "Jobs"
+_CONSORTIUM, _SERVICE, _JOBS = "Consortium", "Service", "Jobs"
 
 
 class _Server(LazyGroup):
     mounts: ClassVar[Mapping[str, Mount]] = {
+        "init": Mount(
+            "server.init_command:init", "Make keys, certificates, an empty roster.", _CONSORTIUM
+        ),
+        "enrol": Mount(
+            "server.enrol_command:enrol", "Take hospitals' cards into the roster.", _CONSORTIUM
+        ),
+        "roster": Mount(
+            "server.roster_command:app", "Show the roster, take a hospital out.", _CONSORTIUM
+        ),
+        "certificate": Mount(
+            "server.certificate_command:app", "Renew the server's certificate.", _CONSORTIUM
+        ),
         "up": Mount("server.up_command:up", "Let hospitals connect and carry out jobs.", _SERVICE),
         "status": Mount(
             "server.status_command:status", "Who is connected and what is under way.", _SERVICE

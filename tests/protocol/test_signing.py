@@ -18,6 +18,9 @@ from protocol.signing import (
     SigningKey,
     check_public,
     fingerprint,
+    from_groups,
+    in_groups,
+    signer_of,
     to_signed_bytes,
     verify,
     verify_attached,
@@ -294,3 +297,18 @@ def test_other_files_are_no_signing_keys(tmp_path: Path) -> None:
 def test_a_key_shows_its_fingerprint_and_no_secret() -> None:
     assert repr(KEY) == f"SigningKey({KEY.fingerprint})"
     assert bytes(range(32)).hex() not in repr(KEY)
+
+
+def test_a_fingerprint_as_people_read_it() -> None:
+    digits = SigningKey.generate().fingerprint
+    assert in_groups(digits).count(" ") == 15
+    assert from_groups(in_groups(digits).upper().replace(" ", ":")) == digits
+    with pytest.raises(InputError, match="64 hexadecimal digits"):
+        from_groups(digits[1:])
+
+
+def test_the_signer_that_a_document_names() -> None:
+    key = SigningKey.generate()
+    assert signer_of(key.sign_attached("roster", b"{}")) == key.fingerprint
+    with pytest.raises(IntegrityError, match="not a signed document"):
+        signer_of(b"{}")

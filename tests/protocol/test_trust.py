@@ -177,3 +177,8 @@ def test_a_damaged_trust_file_is_an_error_with_its_line(tmp_path: Path) -> None:
             Trust.load(path)
     with pytest.raises(InputError, match="cannot be read"):
         Trust.load(tmp_path / "absent.json")
+
+
+def test_a_trust_file_has_one_spelling_of_a_fingerprint() -> None:
+    with pytest.raises(InputError, match="no blanks, no capitals"):
+        Trust(coordinator="A" * 64, sequence=1, roster="b" * 64)
