@@ -13,7 +13,9 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +32,7 @@ from protocol.signing import SigningKey, fingerprint, verify_attached
 CONTEXT = "journal"
 FIRST = "0" * 64
 MAX_LINE = 1_048_576
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +57,23 @@ class Entry:
 class Journal:
     """An open journal; one process writes at a time. Close it, or use it as a context manager.
 
+    Opened with `wait_s`, it is locked only while an entry is written, so that several processes of
+    one node may have it open; without, it is locked while it is open.
+
     Guarantee: an entry that `append` returned survives a crash, and a later reader sees whether it
     was changed, moved, or dropped from the middle.
     """
 
-    def __init__(self, file: io.FileIO, key: SigningKey, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        file: io.FileIO,
+        key: SigningKey,
+        clock: Callable[[], datetime],
+        wait_s: float | None,
+    ) -> None:
         self._file = file
+        self._wait_s = wait_s
+        self._end = 0
         self._key = key
         self._clock = clock
         self._lock = Lock()
@@ -74,13 +88,21 @@ class Journal:
         key: SigningKey,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wait_s: float | None = None,
     ) -> Journal:
         """Open or create a journal and repair its end after a crash.
 
         Only the last line is verified here; `verify_journal` verifies all.
 
+        Args:
+            path: The file.
+            key: The node's key, which signs each line.
+            clock: The time of entries.
+            wait_s: How long each entry may wait for another process that writes one; None to keep
+                all other processes out while it is open.
+
         Raises:
-            BusyError: Another process has it open.
+            BusyError: Another process has it open, or writes for too long.
             InputError: The file cannot be opened.
             IntegrityError: The last whole line is not one that this key signed.
         """
@@ -88,16 +110,10 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise InputError(f"{path}: cannot be opened", found=error.strerror) from None
-        journal = cls(io.FileIO(descriptor, "r+"), key, clock)
+        journal = cls(io.FileIO(descriptor, "r+"), key, clock, wait_s)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal._recover()
-            sync_folder(path.parent)
-        except BlockingIOError:
-            journal.close()
-            raise BusyError(
-                f"{path}: another process has the journal open", remedy="stop it first"
-            ) from None
+            with journal._exclusive():
+                sync_folder(path.parent)
         except FedwardError as error:
             journal.close()
             raise error.at(str(path)) from None
@@ -109,8 +125,9 @@ class Journal:
         Raises:
             InputError: The fields have no canonical bytes or are too long; nothing is written.
             IntegrityError: The disk refused, or the journal is closed; it takes no entry any more.
+            BusyError: Another process writes for too long; nothing is written.
         """
-        with self._lock:
+        with self._lock, self._exclusive():
             return self._write(kind, fields)
 
     def close(self) -> None:
@@ -146,9 +163,36 @@ class Journal:
         except (OSError, ValueError) as error:
             # What reached the disk is unknown; the next opening finds out.
             self.close()
-            raise IntegrityError("the journal could not be written", found=str(error)) from None
+            raise _unwritten(str(error)) from None
         self._sequence, self.head = entry.sequence, _digest(line)
+        self._end = self._file.tell()
         return entry
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Hold the file's lock, and stand at the end of what other processes wrote meanwhile."""
+        if self._file.closed:
+            raise _unwritten("it is closed")
+        self._acquire()
+        try:
+            if os.fstat(self._file.fileno()).st_size != self._end or not self._end:
+                self._recover()
+            yield
+        finally:
+            if self._wait_s is not None and not self._file.closed:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _acquire(self) -> None:
+        end = time.monotonic() + (self._wait_s or 0.0)
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise BusyError(
+                        "another process has the journal open", remedy="stop it first"
+                    ) from None
+            time.sleep(_LOOK_S)
 
     def _recover(self) -> None:
         """Find the last whole line and replace what a crash left behind it by an entry."""
@@ -163,13 +207,17 @@ class Journal:
             self._sequence, self.head = entry.sequence, _digest(line)
         elif start:
             raise IntegrityError("the last line is longer than a journal's lines are")
-        self._file.seek(start + end)
+        self._end = self._file.seek(start + end)
         if torn:
             # The entry overwrites the torn bytes before they are cut, so that another crash here
             # leaves a torn line again and never a silent gap.
             self._write("recovered", {"bytes": len(torn), "sha256": _digest(torn)})
             self._file.truncate()
             os.fsync(self._file.fileno())
+
+
+def _unwritten(found: str) -> IntegrityError:
+    return IntegrityError("the journal could not be written", found=found)
 
 
 def verify_journal(path: Path, public: bytes) -> int:

@@ -1,5 +1,6 @@
 """The journal: signed, chained, and honest about every crash."""
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -345,3 +346,46 @@ def test_a_killed_writer_loses_no_entry_it_reported(tmp_path: Path) -> None:
         open_journal(path).close()
         assert verify_journal(path, KEY.public) >= reported
     assert reported >= 45
+
+
+def test_processes_that_wait_write_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with (
+        Journal.open(path, KEY, wait_s=5.0) as first,
+        Journal.open(path, KEY, wait_s=5.0) as second,
+    ):
+        for number in range(6):
+            (first, second)[number % 2].append("x", {"n": number})
+        assert second.head != first.head  # what the other wrote last was not asked for yet
+        first.append("x", {})
+    assert verify_journal(path, KEY.public) == 7
+
+
+def test_one_that_waits_recovers_what_another_left_torn(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with Journal.open(path, KEY, wait_s=5.0) as journal:
+        journal.append("x", {})
+        with path.open("ab") as file:
+            file.write(b"half a li")
+        journal.append("y", {})
+    assert verify_journal(path, KEY.public) == 3
+
+
+def test_whoever_waits_too_long_hears_so_and_can_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with Journal.open(path, KEY, wait_s=0.05) as waiting:
+        with path.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(BusyError, match="another process"):
+                waiting.append("x", {})
+        assert waiting.append("y", {}).sequence == 1
+    with pytest.raises(IntegrityError, match="closed"):
+        waiting.append("z", {})
+
+
+def test_a_journal_kept_for_itself_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with open_journal(path) as journal:
+        journal.append("x", {})
+        with pytest.raises(BusyError, match="another process"):
+            Journal.open(path, KEY, wait_s=0.05)
