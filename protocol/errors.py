@@ -89,6 +89,7 @@ class Code(StrEnum):
     COHORT = "cohort"
     INTEGRITY = "integrity"
     BUSY = "busy"
+    WAITING = "waiting"
     SESSION = "session"
     FAILED = "failed"
 
