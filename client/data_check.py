@@ -7,9 +7,8 @@ roster or a ledger. What it counts is for the hospital alone, and no value is ev
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from client.data.inspection import ColumnProfile, Profile, inspect
-from client.data.source import Source, open_source
+from client.data.config import DicomConfig
+from client.data.dicom import DicomSource
+from client.data.findings import ColumnProfile, Profile
+from client.data.inspection import Inspection
+from client.data.mapped import nearest
+from client.data.opening import name_of, open_source
+from client.data.report import page, save_page
+from client.data.source import Source, again
+from client.data.units import Conversion, conversions, convert
 from client.hospital import DatasetConfig, HospitalConfig
 from learning.task import Task, load_task
 from protocol.config import Document, load_yaml, parse, read
@@ -46,6 +52,10 @@ def data_check(
         str | None, typer.Option(help="Check another data set than the one that the job names.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with plots, for this hospital only."),
+    ] = None,
     allow_findings: Annotated[
         bool, typer.Option("--allow-findings", help="Leave with code 0 whatever is found.")
     ] = False,
@@ -63,42 +73,75 @@ def data_check(
     wanted = _wanted(job)
     name = _choose(config, dataset or wanted.dataset)
     task = load_task(wanted.task, wanted.schema)
-    source = open_source(config.datasets[name].source, hospital.parent)
-    _check_patient(name, config.datasets[name], source)
-    found = check(source, task)
+    here = config.datasets[name]
+    source = open_source(here.source, hospital.parent)
+    _check_patient(name, here, source)
+    units = conversions(here.source.units, task.schema)
+    found = check(source, task, units=units, split_by=here.patient)
+    if isinstance(here.source, DicomConfig):
+        dropped = DicomSource(hospital.parent, here.source).identifying()
+        found = dataclasses.replace(found, dropped=dropped)
     if as_json:
         typer.echo(json.dumps(to_document(name, found), indent=2))
     else:
-        _print(name, config.datasets[name], found)
+        _print(name, here, found)
+    if report is not None:
+        save_page(report, page(f"Data set {name}", found, LOCAL))
     if not (found.clean or allow_findings):
         raise _complaint(name, found)
 
 
-def check(source: Source, task: Task) -> Profile:
-    """Profile a source.
+def check(
+    source: Source,
+    task: Task,
+    *,
+    units: Mapping[str, Conversion] | None = None,
+    split_by: str | None = None,
+) -> Profile:
+    """Profile a source, batch by batch.
+
+    Args:
+        source: What a job would read.
+        task: What turns columns into records.
+        units: Conversions to the schema's units, by column.
+        split_by: Column that the hospital splits by; the schema's patient if not given.
 
     Raises:
         InputError: It cannot be read, or has none of the schema's columns.
+        DroppedError: It was lost every time.
     """
     offered = source.columns()
     asked = task.schema.column_names
-    present = [column for column in asked if column in offered]
-    if not present:
+    absent = [column for column in asked if column not in offered]
+    if len(absent) == len(asked):
         raise InputError(
             "the source has none of the schema's columns",
             expected=", ".join(asked),
             found=", ".join(offered),
             remedy="name the source's columns under source.columns",
         )
-    table: dict[str, Any] = dict(source.read(present))
-    rows = len(table[present[0]])
-    absent = [column for column in asked if column not in table]
-    for column in absent:
-        table[column] = [None] * rows
-    found = inspect(task, table, absent)
+    other = None if split_by == task.schema.patient else split_by
+    wanted = [name for name in offered if name in asked or name == other]
+    found = again(lambda: _inspected(source, task, wanted, units or {}, other))
     return dataclasses.replace(
         found, columns=tuple(_suggested(column, offered) for column in found.columns)
     )
+
+
+def _inspected(
+    source: Source,
+    task: Task,
+    present: Sequence[str],
+    units: Mapping[str, Conversion],
+    split_by: str | None,
+) -> Profile:
+    absent = [name for name in task.schema.column_names if name not in present]
+    inspection = Inspection(task, absent, split_by)
+    for table in source.batches(present):
+        rows = len(table[present[0]])
+        gaps: dict[str, Any] = {name: [None] * rows for name in absent}
+        inspection.add({**convert(table, units), **gaps})
+    return inspection.done()
 
 
 def to_document(name: str, found: Profile) -> dict[str, Any]:
@@ -112,6 +155,7 @@ def to_document(name: str, found: Profile) -> dict[str, Any]:
         "patients": found.patients,
         "classes": found.classes,
         "columns": [dataclasses.asdict(column) for column in found.columns],
+        "dropped_tags": list(found.dropped),
         "note": LOCAL,
     }
 
@@ -165,19 +209,24 @@ def _check_patient(name: str, config: DatasetConfig, source: Source) -> None:
 
 def _suggested(column: ColumnProfile, offered: tuple[str, ...]) -> ColumnProfile:
     """An absent column with the name in the source that is most like its own."""
-    close = difflib.get_close_matches(column.name, offered, n=1)
-    if column.verdict != "absent" or not close:
+    close = nearest(column.name, offered)
+    if column.verdict != "absent" or close is None:
         return column
-    return dataclasses.replace(column, remedy=f"{column.remedy}; is it {close[0]!r}?")
+    return dataclasses.replace(column, remedy=f"{column.remedy}; is it {close!r}?")
 
 
 def _complaint(name: str, found: Profile) -> InputError:
     """One line that says what is wrong, without a count."""
     said = {
         "absent": "the source lacks {}",
+        "empty": "no record has a value in {}",
+        "tells the label?": "{} gives the class of every record away",
         "replaced": "values of {} would be replaced by neutral ones",
         "wrong unit?": "numbers of {} seem to be in another unit",
         "left out": "rows would be left out for {}",
+        "two spellings?": "one patient seems to be written in two ways in {}",
+        "two patients?": "one person seems to have two numbers in {}",
+        "both sides?": "patients of {} would be trained on and evaluated on",
     }
     clauses = [
         sentence.format(", ".join(map(_named, columns)))
@@ -198,7 +247,7 @@ def _print(name: str, config: DatasetConfig, found: Profile) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
-    console.print(Text(f"Data set {name}, {config.source.path}", style="bold"))
+    console.print(Text(f"Data set {name}, {name_of(config.source)}", style="bold"))
     unit = f"of {found.patients} patients"
     if found.unit == "record":
         unit = "each protected by itself, since the schema names no patient"
@@ -208,6 +257,8 @@ def _print(name: str, config: DatasetConfig, found: Profile) -> None:
     console.print(Text(f"Rows by class   {classes}\n"))
     if any(column.remedy for column in found.columns):
         console.print(_remedies_table(found), Text(), sep="\n")
+    if found.dropped:
+        console.print(Text(f"Tags that no record keeps   {', '.join(found.dropped)}\n"))
     verdict = "clean" if found.clean else "not clean"
     console.print(Text(f"Verdict: {verdict}", style="bold green" if found.clean else "bold red"))
     console.print(Text(LOCAL))

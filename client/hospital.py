@@ -6,16 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from client.data.source import Source, SourceConfig, open_source
-from client.data.split import is_held_out
+from client.data.config import SourceConfig
+from client.data.gathering import gather_sides
+from client.data.opening import open_source
+from client.data.source import Source
+from client.data.split import Identity, is_held_out
+from client.data.units import conversions
+from client.node_config import NodeConfig
 from client.policy import Policy, Population
 from learning.schema import Schema
-from learning.task import Records, Report, Table, Task
+from learning.task import Records, Report, Task
 from privacy.budget import Caps
 from privacy.ledger import Ledger
 from privacy.noise import Entropy, SeededEntropy, SystemEntropy
@@ -219,10 +225,13 @@ class Hospital:
             source = self._source(dataset)
             names = self._identity(dataset, task.schema, source)
             # One reading of both, since the file may be replaced between two.
-            table = source.read(tuple(dict.fromkeys((*task.schema.column_names, *names))))
-            held = self._held_out(dataset, [table[name] for name in names])
-            train, train_report = task.records(_rows(table, ~held))
-            test, test_report = task.records(_rows(table, held))
+            (train, train_report), (test, test_report) = gather_sides(
+                source,
+                task,
+                identity=self._identity(dataset, task.schema, source),
+                held_out=partial(self._held_out, dataset),
+                units=conversions(self.config.datasets[dataset].source.units, task.schema),
+            )
             self._splits = {
                 key: Split(
                     train=train, test=test, train_report=train_report, test_report=test_report
@@ -254,15 +263,10 @@ class Hospital:
         return tuple(sorted(source.columns())) if patient is None else (patient,)
 
     def _held_out(
-        self, dataset: str, cells: Sequence[Sequence[str | float | None]]
+        self, dataset: str, identity: Sequence[Identity]
     ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         config = self.config.datasets[dataset]
         if self._split_key is not None:
             self._require_public(dataset, "a split key that others know bares who is held out")
         key = self._split_key or self.ledger.split_key(config.population)
-        return is_held_out(list(zip(*cells, strict=True)), key, config.test_fraction)
-
-
-def _rows(table: Table, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Table:
-    chosen = np.flatnonzero(keep).tolist()
-    return {name: [values[i] for i in chosen] for name, values in table.items()}
+        return is_held_out(identity, key, config.test_fraction)

@@ -8,17 +8,17 @@ stays in the hospital; one infinity would otherwise void a round, and tell.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from learning.schema import Column, Schema, as_text
-from learning.task import Finding, FloatArray, IntVector, Records, Report, Table
+from learning.task import Cells, Finding, FloatArray, IntVector, Records, Report, Table
 from protocol.errors import InputError
 
 BoolVector = npt.NDArray[np.bool_]
-Raw = Sequence[str | float | None]
 
 # Raised whenever the same table would become other features, so that no old model meets them.
 VERSION = 1
@@ -46,7 +46,7 @@ def _is_missing(value: str | float | None) -> bool:
     return value is None or _is_nan(value)
 
 
-def _as_number(value: str | float | None) -> float:
+def as_number(value: str | float | None) -> float:
     """The number, NaN for a missing one, infinity for one that cannot be used."""
     if value is None or _is_missing(value):
         return math.nan
@@ -67,7 +67,25 @@ def _as_code(value: str | float | None, codes: dict[str, int]) -> int:
     return _MISSING if _is_missing(value) else _UNKNOWN
 
 
-def _codes(raw: Raw, codes: dict[str, int]) -> IntVector:
+def as_numbers(raw: Cells) -> FloatArray:
+    """Every cell by `as_number`; numbers that are an array already are only copied."""
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "fiu":
+        value_N = raw.astype(np.float64)
+        value_N[np.abs(value_N) >= ABSURD] = np.inf
+        return value_N
+    return np.fromiter((as_number(value) for value in raw), np.float64, count=len(raw))
+
+
+def codes_of(labels: Sequence[str], raw: Cells) -> IntVector:
+    """Each cell's place among the labels, negative where it is missing or none of them.
+
+    >>> codes_of(["no", "yes"], ["yes", None, "perhaps"]).tolist()
+    [1, -1, -2]
+    """
+    return _codes(raw, {label: code for code, label in enumerate(labels)})
+
+
+def _codes(raw: Cells, codes: dict[str, int]) -> IntVector:
     return np.fromiter((_as_code(value, codes) for value in raw), np.int64, count=len(raw))
 
 
@@ -83,8 +101,8 @@ def _with_indicator(column: Column, value_NK: FloatArray, absent_N: BoolVector) 
     return np.column_stack([value_NK, absent_N.astype(np.float64)])
 
 
-def _number(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
-    value_N = np.fromiter((_as_number(value) for value in raw), np.float64, count=len(raw))
+def _number(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
+    value_N = as_numbers(raw)
     low, high = column.bounds
     missing_N, unreadable_N = np.isnan(value_N), np.isinf(value_N)
     absent_N = missing_N | unreadable_N
@@ -97,7 +115,7 @@ def _number(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
     return _with_indicator(column, scaled_N[:, None], absent_N), found
 
 
-def _category(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
+def _category(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     codes = {label: code for code, label in enumerate(column.labels)}
     code_N = _codes(raw, codes)
     absent_N = code_N < 0
@@ -108,7 +126,7 @@ def _category(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
     return _with_indicator(column, one_hot_NK, absent_N), found
 
 
-def _flag(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
+def _flag(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     words = [value.lower() if isinstance(value, str) else value for value in raw]
     code_N = _codes(words, FLAG_WORDS)
     absent_N = code_N < 0
@@ -118,7 +136,70 @@ def _flag(column: Column, raw: Raw) -> tuple[FloatArray, list[Finding]]:
     return _with_indicator(column, value_N[:, None], absent_N), found
 
 
-_BY_KIND = {"number": _number, "category": _category, "flag": _flag}
+def _array(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
+    """Arrays row after row, flattened with the last axis fastest.
+
+    A record that is shorter than the shape along its first axis ends in neutral values, a longer
+    one is cut: series differ in length, images do not.
+    """
+    value_NS, fits_N = _fitted(column, raw)
+    low, high = column.bounds
+    nan_NS = np.isnan(value_NS)
+    unreadable_NS: BoolVector = ~(np.abs(value_NS) < ABSURD)
+    absent_N = _each(unreadable_NS, np.all)
+    value_NS[unreadable_NS] = column.middle if column.neutral is None else float(column.neutral)
+    found = _findings(
+        column.name,
+        missing=absent_N,
+        unreadable=_each(unreadable_NS & ~nan_NS, np.any) & ~absent_N,
+        outside_bounds=_each((value_NS < low) | (value_NS > high), np.any),
+        other_length=~fits_N,
+    )
+    scaled_NS = (np.clip(value_NS, low, high) - column.middle) / column.width
+    return _with_indicator(column, scaled_NS, absent_N), found
+
+
+def _each(mask_NS: BoolVector, of: Callable[..., Any]) -> BoolVector:
+    """All or any along the last axis."""
+    found: BoolVector = of(mask_NS, axis=-1)
+    return found
+
+
+def _fitted(column: Column, raw: Cells) -> tuple[FloatArray, BoolVector]:
+    """Numbers N x S, NaN where there is none, and which records had the declared length or none."""
+    shape = column.shape
+    array_NT = _stacked(column, raw)
+    value_NT = np.full((len(raw), *shape), np.nan)
+    length = min(shape[0], array_NT.shape[1])
+    value_NT[:, :length] = array_NT[:, :length]
+    nan_NTS = np.isnan(array_NT).reshape(*array_NT.shape[:2], math.prod(shape[1:]))
+    used_NT = ~_each(nan_NTS, np.all)
+    last_N = used_NT.shape[1] - used_NT[:, ::-1].argmax(axis=1)
+    end_N = np.where(_each(used_NT, np.any), last_N, 0)
+    return value_NT.reshape(len(raw), math.prod(shape)), (end_N == shape[0]) | (end_N == 0)
+
+
+def _stacked(column: Column, raw: Cells) -> FloatArray:
+    """The column as one array of numbers, all axes but the first two as the schema says."""
+    if all(value is None for value in raw):
+        return np.full((len(raw), *column.shape), np.nan)
+    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiub":
+        raise _misshapen(column, "single values")
+    if raw.ndim != len(column.shape) + 1 or raw.shape[2:] != column.shape[1:]:
+        raise _misshapen(column, "x".join(map(str, raw.shape[1:])) or "single values")
+    return raw.astype(np.float64)
+
+
+def _misshapen(column: Column, found: str) -> InputError:
+    return InputError(
+        f"array {column.name!r} has another shape",
+        expected="x".join(map(str, column.shape)),
+        found=found,
+        remedy="resize at the source, or name the shape that all hospitals have in the schema",
+    )
+
+
+_BY_KIND = {"number": _number, "category": _category, "flag": _flag, "array": _array}
 
 
 def _checked(table: Table, names: Sequence[str]) -> int:
@@ -161,6 +242,11 @@ def features(schema: Schema, table: Table) -> tuple[FloatArray, Report]:
     return np.hstack(blocks), Report(rows=rows, kept=rows, findings=tuple(found))
 
 
+def patient_key(value: str | float | None) -> str | None:
+    """What is compared to tell patients apart; nothing where the cell names none."""
+    return None if value is None or _is_missing(value) else as_text(value)
+
+
 def _patients(schema: Schema, table: Table, rows: int) -> tuple[IntVector, BoolVector]:
     """Each row's patient, numbered by first appearance, and which rows have none."""
     if schema.patient is None:
@@ -168,8 +254,9 @@ def _patients(schema: Schema, table: Table, rows: int) -> tuple[IntVector, BoolV
     numbers: dict[str, int] = {}
     patient_N = np.full(rows, _MISSING, dtype=np.int64)
     for row, value in enumerate(table[schema.patient]):
-        if value is not None and not _is_missing(value):
-            patient_N[row] = numbers.setdefault(as_text(value), len(numbers))
+        key = patient_key(value)
+        if key:
+            patient_N[row] = numbers.setdefault(key, len(numbers))
     return patient_N, patient_N == _MISSING
 
 
@@ -184,8 +271,7 @@ def labelled(schema: Schema, table: Table) -> tuple[Records, Report]:
     """
     rows = _checked(table, schema.column_names)
     x_NF, report = features(schema, table)
-    codes = {text: code for code, text in enumerate(schema.label.texts)}
-    y_N = _codes(table[schema.label.name], codes)
+    y_N = codes_of(schema.label.texts, table[schema.label.name])
     patient_N, orphan_N = _patients(schema, table, rows)
     found = _findings(
         schema.label.name, missing=y_N == _MISSING, unknown_class=y_N == _UNKNOWN
@@ -198,13 +284,16 @@ def labelled(schema: Schema, table: Table) -> tuple[Records, Report]:
 
 def invent(schema: Schema, n: int, rng: np.random.Generator) -> FloatArray:
     """Features N x F of invented rows that fill the schema's bounds, missing values included."""
-    table: dict[str, Raw] = {}
+    table: dict[str, Cells] = {}
     for column in schema.columns:
         table[column.name] = _invented(column, n, rng)
     return features(schema, table)[0]
 
 
-def _invented(column: Column, n: int, rng: np.random.Generator) -> Raw:
+def _invented(column: Column, n: int, rng: np.random.Generator) -> Cells:
+    if column.kind == "array":
+        low, high = column.bounds
+        return low + (high - low) * rng.random((n, *column.shape))
     if column.kind == "number":
         low, high = column.bounds
         values: list[str | float | None] = list((low + (high - low) * rng.random(n)).tolist())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from protocol.errors import InputError
@@ -15,7 +16,10 @@ from protocol.errors import InputError
 # Farther bounds would make features that one gradient step cannot survive.
 MOST_SPREADS = 1_000_000
 
-Kind = Literal["number", "category", "flag"]
+# Features of one array; a volume of 256 x 256 x 256 is as large as one may be.
+MOST_CELLS = 1 << 24
+
+Kind = Literal["number", "category", "flag", "array"]
 
 
 def as_text(value: str | float) -> str:
@@ -47,15 +51,20 @@ class Column:
 
     Args:
         name: The column's name in the job; a hospital maps its own names to it.
-        kind: `number`, `category` (one of a list) or `flag` (yes or no).
-        unit: Unit of a number, for people and for conversion at the source.
+        kind: `number`, `category` (one of a list), `flag` (yes or no) or `array` (an image or a
+            series: many numbers with one unit and the same bounds).
+        unit: Unit of a number; a hospital that says which one it has is converted to this one.
+        molar_mass: Of the substance that a number is a concentration of, in g/mol; with it mg/dl
+            and mmol/l can be converted.
+        shape: Sizes of an array's axes, channels or time first as the task says.
         low: Smallest plausible value of a number; smaller ones count as `low`.
         high: Largest plausible value of a number; larger ones count as `high`.
         centre: What becomes 0; the middle of the bounds if not given.
         spread: What becomes 1 above the centre; a quarter of the bounds' width if not given.
         categories: The values a category may have.
-        neutral: What stands in for a missing or unreadable value: a number (default: centre), a
-            category (default: none of them), 0 or 1 of a flag (default 0).
+        neutral: What stands in for a missing or unreadable value: a number (default: centre), of
+            an array for every number of it, a category (default: none of them), 0 or 1 of a flag
+            (default 0).
         may_be_missing: Whether an indicator feature says that the value was missing.
 
     >>> age = Column(name="age", kind="number", unit="years", low=0, high=120, centre=60)
@@ -66,6 +75,8 @@ class Column:
     name: str
     kind: Kind
     unit: str = ""
+    molar_mass: float | None = None
+    shape: tuple[int, ...] = ()
     low: float | None = None
     high: float | None = None
     centre: float | None = None
@@ -79,14 +90,26 @@ class Column:
             raise InputError("a column without a name")
         if self.kind != "category" and self.categories:
             raise InputError("categories belong to columns of kind 'category'", found=self.kind)
-        scale = (self.low, self.high, self.centre, self.spread)
-        if self.kind != "number" and any(value is not None for value in scale):
+        scale = (self.low, self.high, self.centre, self.spread, self.molar_mass)
+        if self.kind not in {"number", "array"} and any(value is not None for value in scale):
             raise InputError(
-                "low, high, centre and spread belong to columns of kind 'number'", found=self.kind
+                "low, high, centre, spread and molar_mass belong to numbers", found=self.kind
             )
-        {"number": self._check_number, "category": self._check_category, "flag": self._check_flag}[
-            self.kind
-        ]()
+        self._check_shape()
+        checks = {"category": self._check_category, "flag": self._check_flag}
+        checks.get(self.kind, self._check_number)()
+
+    def _check_shape(self) -> None:
+        if self.kind != "array":
+            if self.shape:
+                raise InputError("a shape belongs to columns of kind 'array'", found=self.kind)
+            return
+        if not self.shape or min(self.shape) < 1 or math.prod(self.shape) > MOST_CELLS:
+            raise InputError(
+                f"shape of the array {self.name!r}",
+                expected=f"sizes of one or more axes, at most {MOST_CELLS} numbers together",
+                found=" x ".join(map(str, self.shape)) or "none",
+            )
 
     def _check_number(self) -> None:
         low, high = self.bounds
@@ -97,6 +120,8 @@ class Column:
                 continue
             if isinstance(value, str) or not low <= value <= high:
                 raise InputError(f"{name} of a number", expected=f"within [{low}, {high}]")
+        if self.molar_mass is not None and self.molar_mass <= 0:
+            raise InputError("molar_mass", expected="above 0 g/mol", found=str(self.molar_mass))
         reach = max(high - self.middle, self.middle - low)
         if not (math.isfinite(self.width) and self.width * MOST_SPREADS >= reach > 0):
             raise InputError(
@@ -147,12 +172,19 @@ class Column:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features the column becomes, in order."""
-        values = (
-            tuple(f"{self.name}={label}" for label in self.labels)
-            if self.kind == "category"
-            else (self.name,)
-        )
+        values: tuple[str, ...] = (self.name,)
+        if self.kind == "category":
+            values = tuple(f"{self.name}={label}" for label in self.labels)
+        if self.kind == "array":
+            places = product(*map(range, self.shape))
+            values = tuple(f"{self.name}[{','.join(map(str, place))}]" for place in places)
         return (*values, f"{self.name} missing") if self.may_be_missing else values
+
+    @property
+    def num_features(self) -> int:
+        """How many features the column becomes."""
+        values = {"category": len(self.categories), "array": math.prod(self.shape)}
+        return values.get(self.kind, 1) + int(self.may_be_missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,4 +248,4 @@ class Schema:
     @property
     def num_features(self) -> int:
         """F, the number of features."""
-        return len(self.feature_names)
+        return sum(column.num_features for column in self.columns)

@@ -24,7 +24,12 @@ from protocol.tensors import Layout
 FloatVector = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float64]
 IntVector = npt.NDArray[np.int64]
-Table = Mapping[str, Sequence[str | float | None]]
+
+Cells = Sequence[str | float | None] | npt.NDArray[Any]
+"""A column: one scalar per row, or an array N x ... whose first axis is the row (NaN: no value)."""
+
+Table = Mapping[str, Cells]
+"""Equally long columns by name."""
 
 GROUP = "fedward.tasks"
 
@@ -36,8 +41,9 @@ class Records:
     Args:
         x_NF: Features, finite and scaled by the schema's public constants.
         y_N: Targets, an integer class or a number, as the task says.
-        patient_N: Which patient a record belongs to; every record its own where the schema names
-            no patient column.
+        patient_N: Which patient a record belongs to, numbered in order of first appearance in the
+            table, rows that are left out included; every row its own where the schema names no
+            patient column.
 
     >>> records = Records(
     ...     x_NF=np.zeros((3, 2)), y_N=np.array([0, 1, 1]), patient_N=np.array([0, 0, 1])

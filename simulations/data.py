@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.data.source import read
 from client.data.tabular import CsvSource
 from protocol.errors import InputError
 from simulations.config import DataConfig
@@ -75,9 +76,9 @@ BUILT_IN: dict[str, Callable[[], Data]] = {"breast_cancer": breast_cancer}
 
 
 def _from_csv(path: Path) -> Data:
-    source = CsvSource(path, {})
-    table = source.read(source.columns())
-    data = Data({name: [cell or "" for cell in cells] for name, cells in table.items()})
+    source = CsvSource(path)
+    table = read(source, source.columns())
+    data = Data({name: [str(cell or "") for cell in cells] for name, cells in table.items()})
     if not len(data):
         raise InputError(f"{path}: no records", expected="at least one row under the header")
     return data

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from client.admission import Situation, admit
+from client.data.config import Database, SourceConfig
 from client.hospital import DatasetConfig, HospitalConfig
 from client.policy import Policy, Population
 from learning.schema import Schema
@@ -128,7 +129,7 @@ def defaults(cls: Any) -> dict[str, object]:
 class TestTheHospitalsExample:
     DOCUMENT = load_yaml(CONFIGS / "hospital" / "example.yaml")
     HOSPITAL = read_hospital(CONFIGS / "hospital" / "example.yaml")
-    FREE = ("patient", "train_size", "test_size", "columns")
+    FREE = ("patient", "train_size", "test_size", "columns", "units")
     """Keys that are shown with a value, since their default is to be left out."""
 
     def compare(self, cls: Any, written: object, read_as: object) -> None:
@@ -164,3 +165,29 @@ class TestTheHospitalsExample:
 
     def test_speaks_of_a_job_that_there_is(self) -> None:
         assert {read_request(CONFIGS / path).dataset for path in JOBS} & set(self.HOSPITAL.datasets)
+
+
+class TestTheExamplesOfSources:
+    PATH = CONFIGS / "hospital" / "sources.yaml"
+    DOCUMENT = load_yaml(PATH)["datasets"]
+    HOSPITAL = read_hospital(PATH)
+    OPTIONAL = (
+        "patient", "index", "password_file", "parameters", "measurements", "observations",
+        "conditions", "tags",
+    )  # fmt: skip
+    """Keys that are shown with a value, since their default is to be left out."""
+
+    def test_there_is_one_of_each_kind(self) -> None:
+        kinds = [type(dataset.source) for dataset in self.HOSPITAL.datasets.values()]
+        assert sorted(map(str, kinds)) == sorted(map(str, get_args(SourceConfig)))
+
+    @pytest.mark.parametrize("name", DOCUMENT)
+    def test_has_every_key_with_its_default(self, name: str) -> None:
+        source, written = self.HOSPITAL.datasets[name].source, self.DOCUMENT[name]["source"]
+        assert set(written) == set(defaults(type(source)))
+        for key, default in defaults(type(source)).items():
+            if default is not MISSING and key not in self.OPTIONAL:
+                assert getattr(source, key) == default, key
+
+    def test_has_every_key_of_a_database(self) -> None:
+        assert set(self.DOCUMENT["query"]["source"]["database"]) == set(defaults(Database))

@@ -20,6 +20,7 @@ import yaml
 
 import fedward
 import simulations.sweep
+from client.data.config import CsvConfig
 from client.hospital import HospitalConfig
 from protocol.config import parse
 from protocol.errors import Code
@@ -203,6 +204,7 @@ def test_what_the_readme_tells_a_hospital_works(
     (text,) = blocks(told, "yaml")
     (tmp_path / "hospital.yaml").write_text(text, encoding="utf-8")
     (dataset,) = parse(HospitalConfig, yaml.safe_load(text), "hospital").datasets.values()
+    assert isinstance(dataset.source, CsvConfig)
     table = load_data(DataConfig(name="breast_cancer")).table
     with (tmp_path / dataset.source.path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

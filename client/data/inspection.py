@@ -1,101 +1,20 @@
 """What a job would meet in a table, column by column: counts and places, never a value.
 
 The counting is done by the code that a job runs, so that what is found here is what happens there.
+Batches are counted one after the other, so a source may be larger than memory.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
-from learning.preprocess import features
-from learning.schema import Column, Schema
-from learning.task import Report, Table, Task
-
-Verdict = Literal["ok", "as declared", "clamped", "wrong unit?", "replaced", "left out", "absent"]
-Raw = Sequence[str | float | None]
-
-_EXPECTED = frozenset({"ok", "as declared", "clamped"})
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ColumnProfile:
-    """One column of the schema as the hospital's source fills it.
-
-    Args:
-        name: The column's name in the schema.
-        kind: `number`, `category`, `flag`, `label`, `patient`, `time` or `site`.
-        optional: Whether the schema says that a value may be missing.
-        missing: Cells that are empty or say that nothing is known.
-        unreadable: Cells with NaN, an infinity, or what is not of the column's kind.
-        outside: Numbers beyond the schema's bounds.
-        unknown: Categories or classes that the schema does not list.
-        verdict: What a job makes of the cells that are counted here.
-        remedy: What to do about it; empty where nothing need be done.
-    """
-
-    name: str
-    kind: str
-    optional: bool = False
-    missing: int = 0
-    unreadable: int = 0
-    outside: int = 0
-    unknown: int = 0
-    verdict: Verdict = "ok"
-    remedy: str = ""
-
-    @property
-    def clean(self) -> bool:
-        """Whether a job would read this column as the schema foresees."""
-        return self.verdict in _EXPECTED
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why cells of this column are not used as they stand, in words."""
-        unreadable = "NaN or no number" if self.kind == "number" else "unreadable"
-        counts = {
-            "missing": 0 if self.optional else self.missing,
-            unreadable: self.unreadable,
-            "unknown": self.unknown,
-        }
-        return tuple(problem for problem, count in counts.items() if count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """A data set as a job would read it. It holds exact counts and stays inside the hospital.
-
-    Args:
-        rows: Rows of the source.
-        kept: Rows with a known class and a patient.
-        unit: Whom a job protects: `patient`, or `record` where the schema names no patient.
-        patients: Different patients among them.
-        classes: Rows that are kept, by class.
-        columns: Every column of the schema, inputs first.
-    """
-
-    rows: int
-    kept: int
-    unit: str
-    patients: int
-    classes: dict[str, int]
-    columns: tuple[ColumnProfile, ...]
-
-    @property
-    def findings(self) -> tuple[ColumnProfile, ...]:
-        """Columns of which something would be replaced or left out, or that look wrong."""
-        return tuple(column for column in self.columns if not column.clean)
-
-    @property
-    def clean(self) -> bool:
-        """Whether there are records and every column is as the schema foresees."""
-        return self.kept > 0 and not self.findings
+from client.data.column_counts import ColumnCounts
+from client.data.findings import ColumnProfile, Profile, Verdict
+from client.data.suspicion import PatientSuspicion
+from learning.preprocess import as_numbers, codes_of, patient_key
+from learning.task import IntVector, Table, Task
 
 
 def inspect(task: Task, table: Table, absent: Collection[str] = ()) -> Profile:
@@ -106,120 +25,122 @@ def inspect(task: Task, table: Table, absent: Collection[str] = ()) -> Profile:
         table: Every column of its schema, equally long.
         absent: Columns that the source lacks; in `table` all their cells are None.
     """
-    records, report = task.records(table)
-    texts = task.schema.label.texts
-    count_C = np.bincount(records.y_N.astype(np.int64), minlength=len(texts))
-    return Profile(
-        rows=report.rows,
-        kept=report.kept,
-        unit=task.schema.unit,
-        patients=records.num_patients,
-        classes=dict(zip(texts, count_C.tolist(), strict=True)),
-        columns=tuple(_columns(task.schema, table, report, absent)),
-    )
+    inspection = Inspection(task, absent)
+    inspection.add(table)
+    return inspection.done()
 
 
-def _columns(
-    schema: Schema, table: Table, report: Report, absent: Collection[str]
-) -> Iterator[ColumnProfile]:
-    for column in schema.columns:
-        if column.name in absent:
-            yield _absent(column.name, column.kind)
-        else:
-            yield _judged(column, table[column.name], _counted(schema, column, table))
-    kinds = {
-        schema.label.name: "label",
-        schema.patient: "patient",
-        schema.time: "time",
-        schema.site: "site",
-    }
-    for name, kind in kinds.items():
-        if name is not None:
-            yield _absent(name, kind) if name in absent else _key(schema, name, kind, report)
+class Inspection:
+    """Counts over the batches of a source.
+
+    Args:
+        task: What turns columns into records.
+        absent: Columns that the source lacks; in every batch all their cells are None.
+        split_by: Column that the hospital splits by, which every batch has; None where that is
+            the schema's patient.
+    """
+
+    def __init__(
+        self, task: Task, absent: Collection[str] = (), split_by: str | None = None
+    ) -> None:
+        schema = task.schema
+        self._task, self._absent, self._split_by = task, absent, split_by
+        self._counts = {column.name: ColumnCounts(column, schema) for column in schema.columns}
+        self._class_C = np.zeros(len(schema.label.texts), dtype=np.int64)
+        self._found: dict[tuple[str, str], int] = {}
+        self._doubt = PatientSuspicion()
+        self._patients: set[int] = set()
+        self._rows = self._kept = 0
+
+    def add(self, table: Table) -> None:
+        """Count a batch."""
+        schema = self._task.schema
+        records, report = self._task.records(table)
+        self._rows += report.rows
+        self._kept += report.kept
+        self._class_C += np.bincount(records.y_N.astype(np.int64), minlength=len(self._class_C))
+        for found in report.findings:
+            place = (found.column, found.problem)
+            self._found[place] = self._found.get(place, 0) + found.count
+        class_N = codes_of(schema.label.texts, table[schema.label.name])
+        for name, counts in self._counts.items():
+            if name not in self._absent:
+                counts.add(table[name], class_N)
+        if schema.patient is not None:
+            self._add_patients(schema.patient, table, class_N)
+
+    def done(self) -> Profile:
+        """What was counted."""
+        schema = self._task.schema
+        return Profile(
+            rows=self._rows,
+            kept=self._kept,
+            unit=schema.unit,
+            patients=self._kept if schema.patient is None else len(self._patients),
+            classes=dict(zip(schema.label.texts, self._class_C.tolist(), strict=True)),
+            columns=tuple(self._profiles()),
+        )
+
+    def _add_patients(self, name: str, table: Table, class_N: IntVector) -> None:
+        keys = [patient_key(value) for value in table[name]]
+        pairs = zip(keys, (class_N >= 0).tolist(), strict=True)
+        self._patients.update(hash(key) for key, known in pairs if key and known)
+        numbers = [
+            as_numbers(table[column.name])
+            for column in self._task.schema.columns
+            if column.kind == "number"
+        ]
+        number_NK = np.column_stack([np.empty((len(keys), 0)), *numbers])
+        number_NK[np.isinf(number_NK)] = np.nan
+        split_by = keys if self._split_by is None else list(table[self._split_by])
+        self._doubt.add(keys, split_by, number_NK)
+
+    def _profiles(self) -> Iterator[ColumnProfile]:
+        schema = self._task.schema
+        for column in schema.columns:
+            if column.name in self._absent:
+                yield _absent(column.name, column.kind)
+            else:
+                yield self._counts[column.name].judged()
+        kinds = {
+            schema.label.name: "label",
+            schema.patient: "patient",
+            schema.time: "time",
+            schema.site: "site",
+        }
+        for name, kind in kinds.items():
+            if name is not None:
+                yield _absent(name, kind) if name in self._absent else self._key(name, kind)
+
+    def _key(self, name: str, kind: str) -> ColumnProfile:
+        """Label and patient decide whether a row is used; time and site do not."""
+        used = kind in {"label", "patient"}
+        missing = self._found.get((name, "missing"), 0) if used else 0
+        unknown = self._found.get((name, "unknown class"), 0) if used else 0
+        verdict: Verdict = "left out" if missing or unknown else "ok"
+        remedy = ""
+        if kind == "patient" and (doubt := self._doubted()):
+            verdict, remedy = doubt
+        elif unknown:
+            labels = ", ".join(self._task.schema.label.texts)
+            remedy = f"translate the source's words to {labels}"
+        elif missing:
+            remedy = f"rows without a {kind} are not used: complete them or take them out"
+        return ColumnProfile(
+            name=name, kind=kind, missing=missing, unknown=unknown, verdict=verdict, remedy=remedy
+        )
+
+    def _doubted(self) -> tuple[Verdict, str] | None:
+        """What puts one person on both sides of the split."""
+        if self._split_by is not None and self._doubt.both_sides():
+            return "both sides?", f"name this column, not {self._split_by}, in datasets.*.patient"
+        if self._doubt.two_spellings():
+            return "two spellings?", "write a patient's number alike in all rows, zeros included"
+        if self._doubt.two_patients():
+            return "two patients?", "rows agree in all numbers: give one person one number"
+        return None
 
 
 def _absent(name: str, kind: str) -> ColumnProfile:
     remedy = f"name the source's column under source.columns.{name}"
     return ColumnProfile(name=name, kind=kind, verdict="absent", remedy=remedy)
-
-
-def _counted(schema: Schema, column: Column, table: Table) -> ColumnProfile:
-    """The counts of an input column.
-
-    NaN is no empty cell: it is what a failed computation leaves, so here it counts as unreadable,
-    although a job treats both alike.
-    """
-    raw = table[column.name]
-    _, report = features(Schema(columns=(column,), label=schema.label), {column.name: raw})
-    found = _found(report, column.name)
-    nans = sum(map(_is_nan, raw)) if column.kind == "number" else 0
-    return ColumnProfile(
-        name=column.name,
-        kind=column.kind,
-        optional=column.may_be_missing,
-        missing=found.get("missing", 0) - nans,
-        unreadable=found.get("unreadable", 0) + nans,
-        outside=found.get("outside bounds", 0),
-        unknown=found.get("unknown category", 0),
-    )
-
-
-def _is_nan(value: str | float | None) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() == "nan"
-    return value is not None and math.isnan(value)
-
-
-def _found(report: Report, name: str) -> dict[str, int]:
-    return {item.problem: item.count for item in report.findings if item.column == name}
-
-
-def _judged(column: Column, raw: Raw, counted: ColumnProfile) -> ColumnProfile:
-    """The verdict on an input column; the gravest problem chooses the remedy."""
-    readable = len(raw) - counted.missing - counted.unreadable
-    verdict: Verdict = "ok"
-    remedy = ""
-    if counted.unreadable:
-        verdict, remedy = "replaced", _how_to_write(column, raw)
-    elif counted.unknown:
-        verdict, remedy = "replaced", f"translate the source's words to {_listed(column.labels)}"
-    elif counted.missing and not column.may_be_missing:
-        verdict = "replaced"
-        remedy = "complete the source, or ask for may_be_missing in the schema"
-    elif 2 * counted.outside > readable:
-        low, high = column.bounds
-        verdict = "wrong unit?"
-        unit = f" {column.unit}" if column.unit else ""
-        remedy = f"most numbers lie outside {low:g} to {high:g}{unit}: convert at the source"
-    elif counted.outside:
-        verdict, remedy = "clamped", "numbers beyond the bounds count as the bound: look for typos"
-    elif counted.missing:
-        verdict = "as declared"
-    return replace(counted, verdict=verdict, remedy=remedy)
-
-
-def _how_to_write(column: Column, raw: Raw) -> str:
-    if column.kind == "flag":
-        return "write yes or no, true or false, 1 or 0"
-    if any(isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value) for value in raw):
-        return "write decimals with a point"
-    return "write plain numbers, and leave the cell empty where there is none"
-
-
-def _key(schema: Schema, name: str, kind: str, report: Report) -> ColumnProfile:
-    """Label and patient decide whether a row is used; time and site do not."""
-    found = _found(report, name) if kind in {"label", "patient"} else {}
-    missing, unknown = found.get("missing", 0), found.get("unknown class", 0)
-    verdict: Verdict = "left out" if missing or unknown else "ok"
-    remedy = ""
-    if unknown:
-        remedy = f"translate the source's words to {_listed(schema.label.texts)}"
-    elif missing:
-        remedy = f"rows without a {kind} are not used: complete them or take them out"
-    return ColumnProfile(
-        name=name, kind=kind, missing=missing, unknown=unknown, verdict=verdict, remedy=remedy
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

@@ -1,63 +1,133 @@
-"""What a source of records is, and the one that a hospital's configuration asks for."""
+"""What a source of records is: columns by name, and batches of rows that fit into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, Protocol
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
-from client.data.tabular import CsvSource
-from learning.task import Table
-from protocol.errors import InputError
+import numpy as np
 
+from learning.task import Cells, Table
+from protocol.errors import BusyError, InputError
 
-@dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """Where records are and what their columns are called there.
+T = TypeVar("T")
 
-    Args:
-        kind: `csv`, a text file with a header.
-        path: The file; a relative path starts at the configuration's folder.
-        columns: From a schema's name to the file's name of the column; columns that are called
-            alike need no entry.
-        delimiter: The character between two cells.
-    """
-
-    kind: Literal["csv"]
-    path: Path
-    columns: Mapping[str, str] = field(default_factory=dict)
-    delimiter: str = ","
-
-    def __post_init__(self) -> None:
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
-            raise InputError(
-                "delimiter", expected="one character other than a quote, a blank or a line's end"
-            )
+# At 30 columns of text some 200 MB, and long enough that the cost of a batch does not show.
+BATCH_ROWS = 65_536
+TRIES = 3
+PAUSE_S = 2.0
 
 
 class Source(Protocol):
-    """Records of one data set, by column, under the schema's names."""
+    """Records of one data set, by column.
+
+    Guarantee: two readings of a source that nobody changed give the same records in the same
+    order, whatever the size of the batches.
+    """
 
     def columns(self) -> tuple[str, ...]:
         """Names of all columns, without reading a record.
 
         Raises:
             InputError: The source cannot be read or does not say clearly what its columns are.
+            DroppedError: It went away.
         """
 
-    def read(self, columns: Sequence[str]) -> Table:
-        """The named columns of all records, in the source's order.
+    def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[Table]:
+        """The named columns of all records, at most `rows` of them at a time.
 
-        Returns:
-            From each name to as many values as there are records; None where there is none.
+        In a sequence None says that a record has no value, in an array NaN does. There is no batch
+        without a record.
 
         Raises:
             InputError: A column is missing or the source is damaged. Messages name the file and
                 the line, never a value.
+            DroppedError: It went away; what was read so far is of no use.
         """
 
 
-def open_source(config: SourceConfig, base: Path) -> Source:
-    """The source of a configuration whose relative paths start at the folder `base`."""
-    return CsvSource(base / config.path, config.columns, config.delimiter)
+class DroppedError(BusyError):
+    """A source went away in the midst of it; reading again from the beginning may help."""
+
+
+def read(source: Source, columns: Sequence[str]) -> Table:
+    """The named columns of all records at once, for sources that are known to be small."""
+    return again(lambda: joined(list(source.batches(columns)), columns))
+
+
+def joined(tables: Sequence[Table], columns: Sequence[str]) -> Table:
+    """Batches one after the other.
+
+    >>> joined([{"a": ["1"]}, {"a": [None]}], ["a"])
+    {'a': ['1', None]}
+    """
+    return {name: _joined([table[name] for table in tables]) for name in columns}
+
+
+def _joined(parts: Sequence[Cells]) -> Cells:
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if arrays and len(arrays) == len(parts):
+        return np.concatenate(arrays)
+    return [value for part in parts for value in part]
+
+
+def chosen(table: Table, keep: Sequence[int]) -> Table:
+    """The rows at the given positions."""
+    return {
+        name: cells[list(keep)] if isinstance(cells, np.ndarray) else [cells[row] for row in keep]
+        for name, cells in table.items()
+    }
+
+
+def again(action: Callable[[], T], pause: Callable[[float], object] = time.sleep) -> T:
+    """What the action returns, tried anew when its source was lost.
+
+    Args:
+        action: Reads from the beginning, and forgets what an earlier try has read.
+        pause: Called with seconds between two tries.
+
+    Raises:
+        DroppedError: The source was lost every time.
+    """
+    for number in range(1, TRIES):
+        try:
+            return action()
+        except DroppedError:
+            pause(PAUSE_S * number)
+    return action()
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Around imports of an optional package.
+
+    Raises:
+        InputError: It is not installed; the message names the extra.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            f"{what} cannot be read here",
+            expected=f"the package {error.name!r}",
+            remedy=f"install it with pip install 'fedward[{extra}]'",
+        ) from error
+
+
+def rows_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table from rows of scalars; whatever is no text or number is told by its text."""
+    return {name: [plain(row[place]) for row in rows] for place, name in enumerate(columns)}
+
+
+def plain(value: object) -> str | float | None:
+    """A value of a database or export as a table holds it."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    isoformat = getattr(value, "isoformat", None)
+    if isoformat is not None:
+        return str(isoformat())
+    if type(value).__name__ == "Decimal":
+        return float(str(value))
+    return str(value)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from client.data.source import BATCH_ROWS
+from learning.task import Table
 from protocol.errors import InputError
-
-CsvTable = dict[str, list[str | None]]
 
 
 @dataclass(frozen=True)
@@ -24,33 +24,28 @@ class CsvSource:
 
     Args:
         path: The file.
-        renamed: From a schema's name to the file's name of a column.
         delimiter: The character between two cells.
     """
 
     path: Path
-    renamed: Mapping[str, str]
     delimiter: str = ","
 
     def columns(self) -> tuple[str, ...]:
-        """The header's names, renamed; no record is parsed."""
+        """The header's names; no record is parsed."""
         with self._reader() as reader:
-            header = self._header(reader)
-        for name in self.renamed:
-            self._position(header, name)
-        shadowed = {*self.renamed, *self.renamed.values()}
-        return (*self.renamed, *(name for name in header if name not in shadowed))
+            return tuple(self._header(reader))
 
-    def read(self, columns: Sequence[str]) -> CsvTable:
+    def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[Table]:
         """The named columns; see `client.data.source.Source`."""
         with self._reader() as reader:
             header = self._header(reader)
             positions = {name: self._position(header, name) for name in columns}
-            table: CsvTable = {name: [] for name in columns}
-            for row in self._rows(reader, len(header)):
-                for name, position in positions.items():
-                    table[name].append(row[position] or None)
-        return table
+            records = self._rows(reader, len(header))
+            while batch := list(islice(records, rows)):
+                yield {
+                    name: [row[position] or None for row in batch]
+                    for name, position in positions.items()
+                }
 
     @contextmanager
     def _reader(self) -> Iterator[_Reader]:
@@ -76,17 +71,9 @@ class CsvSource:
         return header
 
     def _position(self, header: list[str], name: str) -> int:
-        """Where in a row a column is, by its schema name."""
-        theirs = self.renamed.get(name, name)
-        if theirs in header:
-            return header.index(theirs)
-        close = difflib.get_close_matches(theirs, header, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(
-            f"{self.path}: no column {theirs!r}",
-            expected=f"one of {', '.join(header)}",
-            remedy=f"{hint}name the file's column under source.columns.{name}",
-        )
+        if name not in header:
+            raise InputError(f"{self.path}: no column {name!r}", expected=", ".join(header))
+        return header.index(name)
 
     def _rows(self, reader: _Reader, width: int) -> Iterator[list[str]]:
         for row in reader:

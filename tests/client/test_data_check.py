@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.inspection import ColumnProfile, inspect
-from client.data.source import SourceConfig, open_source
+from client.data.config import CsvConfig
+from client.data.findings import ColumnProfile
+from client.data.inspection import inspect
+from client.data.opening import open_source
 from client.data_check import LOCAL, check, data_check
 from learning.task import load_task
 from protocol.errors import InputError
@@ -449,9 +451,7 @@ def test_the_consortiums_records_are_clean(tmp_path: Path) -> None:
     consortium = make_consortium(tmp_path / "all", patients=True)
     task = load_task(Named(name="diagnosis", options={}), consortium_schema(patients=True))
     for name in consortium.names:
-        source = open_source(
-            SourceConfig(kind="csv", path=Path("data.csv")), tmp_path / "all" / name
-        )
+        source = open_source(CsvConfig(kind="csv", path=Path("data.csv")), tmp_path / "all" / name)
         found = check(source, task)
         assert found.clean
         assert (found.rows, found.patients) == (60, 30)

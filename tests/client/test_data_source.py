@@ -1,30 +1,39 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.data.source import Source, SourceConfig, open_source
-from learning.task import Table
+from client.data.config import SourceConfig
+from client.data.opening import open_source
+from client.data.source import Source
+from client.data.source import read as read_all
 from protocol.config import parse, read
 from protocol.errors import InputError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    source: SourceConfig
+
+
 def config(**changes: Any) -> SourceConfig:
-    return parse(SourceConfig, {"kind": "csv", "path": "records.csv"} | changes, "source")
+    written = {"kind": "csv", "path": "records.csv"} | changes
+    return parse(Holder, {"source": written}, "").source
 
 
 def test_a_configuration_opens_the_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "hospital.yaml").write_text(
-        'kind: csv\npath: data/patients.tsv\ndelimiter: "\\t"\ncolumns:\n  age: "AGE (years)"\n'
+        'source:\n  kind: csv\n  path: data/patients.tsv\n  delimiter: "\\t"\n'
+        '  columns:\n    age: "AGE (years)"\n'
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "patients.tsv").write_text("AGE (years)\tsex\n64\tf\n")
-    source: Source = open_source(read(SourceConfig, tmp_path / "hospital.yaml"), tmp_path)
+    source: Source = open_source(read(Holder, tmp_path / "hospital.yaml").source, tmp_path)
     assert source.columns() == ("age", "sex")
-    table: Table = source.read(("age",))
-    assert table == {"age": ["64"]}
+    assert read_all(source, ("age",)) == {"age": ["64"]}
 
 
 def test_an_absolute_path_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from client.data.mapped import Mapped
+from client.data.source import Source
+from client.data.source import read as read_all
 from client.data.tabular import CsvSource
 from protocol.errors import InputError
 
@@ -22,20 +25,24 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 
 def read(path: Path, *columns: str, delimiter: str = ",", **renamed: str) -> dict[str, object]:
-    return dict(CsvSource(path, renamed, delimiter).read(columns))
+    return dict(read_all(source(path, delimiter, **renamed), columns))
+
+
+def source(path: Path, delimiter: str = ",", **renamed: str) -> Source:
+    return Mapped(CsvSource(path, delimiter), str(path), renamed)
 
 
 def test_reads_the_named_columns_in_the_files_order(tmp_path: Path) -> None:
     path = write(tmp_path, "age,sex,smoker\n64,f,yes\n,m,\n71,f,no\n")
-    assert CsvSource(path, {}).columns() == ("age", "sex", "smoker")
+    assert source(path).columns() == ("age", "sex", "smoker")
     assert read(path, "smoker", "age") == {"smoker": ["yes", None, "no"], "age": ["64", None, "71"]}
 
 
 def test_columns_are_found_under_the_hospitals_own_names(tmp_path: Path) -> None:
     path = write(tmp_path, "ALTER,age,sex\n64,wrong,f\n")
-    source = CsvSource(path, {"age": "ALTER"})
-    assert source.columns() == ("age", "sex")
-    assert source.read(["sex", "age"]) == {"sex": ["f"], "age": ["64"]}
+    mapped = source(path, age="ALTER")
+    assert mapped.columns() == ("age", "sex")
+    assert read_all(mapped, ["sex", "age"]) == {"sex": ["f"], "age": ["64"]}
 
 
 def test_cells_stay_as_they_stand(tmp_path: Path) -> None:
@@ -50,7 +57,7 @@ def test_line_ends_of_every_system_blank_lines_and_a_byte_order_mark(
 ) -> None:
     text = f"a,b{end}1,2{end}{end}3,ü" + (end + end if last else "")
     path = write(tmp_path, text.encode("utf-8-sig"))
-    assert CsvSource(path, {}).columns() == ("a", "b")
+    assert source(path).columns() == ("a", "b")
     assert read(path, "a", "b") == {"a": ["1", "3"], "b": ["2", "ü"]}
 
 
@@ -75,7 +82,7 @@ def test_reads_back_whatever_a_csv_writer_wrote(
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
         writer.writerows([names, *rows])
-    table = CsvSource(path, {}, delimiter).read(names)
+    table = read_all(CsvSource(path, delimiter), names)
     expected = {
         name: [row[position] or None for row in rows] for position, name in enumerate(names)
     }
@@ -85,7 +92,7 @@ def test_reads_back_whatever_a_csv_writer_wrote(
 def test_columns_are_known_without_reading_a_record(tmp_path: Path) -> None:
     """What follows the header would be an error if anyone looked at it."""
     path = write(tmp_path, b'a,b\n\xff\0"\n1,2,3\n')
-    assert CsvSource(path, {}).columns() == ("a", "b")
+    assert source(path).columns() == ("a", "b")
     with pytest.raises(InputError, match="line 2"):
         read(path, "a")
 
@@ -131,7 +138,7 @@ def test_a_missing_column_says_where_to_name_it(tmp_path: Path) -> None:
     path = write(tmp_path, "Age,sex\n1,f\n")
     with pytest.raises(InputError, match=r"mean 'Age'\? name the .* source\.columns\.age"):
         read(path, "age")
-    for ask in (lambda: read(path, "sex", sex="geschlecht"), CsvSource(path, {"x": "Sex"}).columns):
+    for ask in (lambda: read(path, "sex", sex="geschlecht"), source(path, x="Sex").columns):
         with pytest.raises(InputError, match="no column"):
             ask()
 
@@ -139,4 +146,4 @@ def test_a_missing_column_says_where_to_name_it(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.csv", tmp_path):
         with pytest.raises(InputError, match="cannot be read; found"):
-            CsvSource(path, {}).columns()
+            source(path).columns()

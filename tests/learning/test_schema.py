@@ -73,13 +73,13 @@ FLAG: dict[str, Any] = {"name": "x", "kind": "flag"}
         ({**NUMBER, "spread": -1}, "spread"),
         ({**NUMBER, "spread": 1e-9}, "spread"),
         ({**NUMBER, "categories": ["a", "b"]}, "kind 'category'"),
-        ({**CATEGORY, "low": 0}, "kind 'number'"),
+        ({**CATEGORY, "low": 0}, "belong to numbers"),
         ({**CATEGORY, "categories": ["a"]}, "too few categories"),
         ({**CATEGORY, "categories": ["1", 1]}, "named once"),
         ({**CATEGORY, "categories": ["a", " "]}, "must be named"),
         ({**CATEGORY, "neutral": "c"}, "neutral of a category"),
         ({**FLAG, "neutral": 0.5}, "neutral of a flag"),
-        ({**FLAG, "spread": 1}, "kind 'number'"),
+        ({**FLAG, "spread": 1}, "belong to numbers"),
     ],
 )
 def test_a_column_that_makes_no_sense_is_refused(column: dict[str, Any], message: str) -> None:
