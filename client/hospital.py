@@ -18,7 +18,6 @@ from client.data.opening import open_source
 from client.data.source import Source
 from client.data.split import Identity, is_held_out
 from client.data.units import conversions
-from client.node_config import NodeConfig
 from client.policy import Policy, Population
 from learning.schema import Schema
 from learning.task import Records, Report, Task
@@ -223,7 +222,6 @@ class Hospital:
         key = (dataset, cache)
         if key not in self._splits:
             source = self._source(dataset)
-            names = self._identity(dataset, task.schema, source)
             # One reading of both, since the file may be replaced between two.
             (train, train_report), (test, test_report) = gather_sides(
                 source,
