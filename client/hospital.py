@@ -18,6 +18,7 @@ from client.data.opening import open_source
 from client.data.source import Source
 from client.data.split import Identity, is_held_out
 from client.data.units import conversions
+from client.node_config import NodeConfig
 from client.policy import Policy, Population
 from learning.schema import Schema
 from learning.task import Records, Report, Task
@@ -32,6 +33,7 @@ from protocol.roster import Roster, Trust, load_pinned
 from protocol.signing import SigningKey
 
 Partition = Literal["train", "test"]
+JOURNAL_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,7 @@ class HospitalConfig:
         ledger: The privacy ledger.
         journal: The signed record of everything that was released.
         models: Where finished models are kept.
+        node: How the hospital's node runs.
     """
 
     name: str
@@ -90,6 +93,7 @@ class HospitalConfig:
     ledger: Path = Path("ledger.sqlite")
     journal: Path = Path("journal.jsonl")
     models: Path = Path("models")
+    node: NodeConfig = field(default_factory=NodeConfig)
 
     def __post_init__(self) -> None:
         for name, dataset in self.datasets.items():
@@ -146,7 +150,8 @@ class Hospital:
         self.roster: Roster = load_pinned(base / config.roster, self.trust)
         self.ledger = Ledger.open(base / config.ledger, self.key)
         try:
-            self.journal = Journal.open(base / config.journal, self.key)
+            # Every job of a node has a process, and all write into one journal.
+            self.journal = Journal.open(base / config.journal, self.key, wait_s=JOURNAL_WAIT_S)
         except BaseException:
             self.ledger.close()
             raise

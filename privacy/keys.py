@@ -102,7 +102,7 @@ class Identity:
         """
         signing = SigningKey.load(folder / "signing.key")
         exchange = ExchangeKey.load(folder / "exchange.key")
-        node = _load_node(folder / "node.key")
+        node = load_node_key(folder / "node.key")
         path = folder / "card.json"
         try:
             card = Card.from_bytes(path.read_bytes())
@@ -134,7 +134,7 @@ _FILES = ("signing.key", "exchange.key", "node.key", "card.json")
 _PUBLIC = ("signing", "exchange", "node_key")
 
 
-def _load_node(path: Path) -> ec.EllipticCurvePrivateKey:
+def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The node key of a folder, as Flower reads it too."""
     try:
         key = load_ssh_private_key(load_secret(path), None)

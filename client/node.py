@@ -1,0 +1,265 @@
+"""A hospital's node: the process behind `fedward client up`.
+
+    fedward client up          this process: Flower's local interface, refusals, status, log
+    ├── flower-supernode       speaks TLS with the coordinator; keeps no key but the transport's
+    └── zygote                 imports, forks, computes nothing
+        └── one worker a job   opens the hospital, holds the job's keys, answers
+
+Each of them is started by exec and ends with this process, however that ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from client.children import ZYGOTE, Nursery
+from client.hospital import JOURNAL_WAIT_S, HospitalConfig
+from client.node_config import NodeConfig
+from client.node_log import begin_log
+from client.node_state import StateFolder
+from client.supernode import Link, SuperNode
+from client.supervisor import POLL_S, Desk, Supervisor
+from protocol.config import read
+from protocol.errors import BusyError, InputError
+from protocol.journal import Journal
+from protocol.roster import Roster, Trust, load_pinned
+from protocol.signing import SigningKey
+
+_LOOK_S = 1.0
+_LOG = logging.getLogger(__name__)
+# What the children need of this process' environment; anything else may be a secret.
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_ALWAYS = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "NO_PROXY": "127.0.0.1,localhost",
+    # Large messages come and go; without these the allocator keeps their memory.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
+
+
+class Stop:
+    """Whether the node was told to stop, and since when.
+
+    Args:
+        patience_s: Seconds that an answer under way gets.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._told = threading.Event()
+        self._patience_s = patience_s
+        self._since = 0.0
+
+    def tell(self) -> None:
+        """Stop; the second call gives up the answer under way."""
+        if self._told.is_set():
+            self._patience_s = 0.0
+        else:
+            self._since = time.monotonic()
+            self._told.set()
+
+    @property
+    def told(self) -> bool:
+        """Whether no new message is to be taken."""
+        return self._told.is_set()
+
+    @property
+    def impatient(self) -> bool:
+        """Whether the answer under way is to be given up as well."""
+        return self.told and time.monotonic() - self._since > self._patience_s
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not when told to stop."""
+        self._told.wait(seconds)
+
+
+def run(
+    config_path: Path, *, zygote_command: Sequence[str] = ZYGOTE, stop: Stop | None = None
+) -> None:
+    """Be a hospital's node until a signal ends it.
+
+    Args:
+        config_path: The hospital's configuration file.
+        zygote_command: Starts the zygote; a test's own opens hospitals in its own way.
+        stop: In place of the signals SIGTERM and SIGINT.
+
+    Raises:
+        InputError: A file is missing or wrong, or the pinned roster leads to no coordinator.
+        BusyError: A node runs on this folder already.
+    """
+    config_path = config_path.resolve()
+    config = read(HospitalConfig, config_path)
+    base, node = config_path.parent, config.node
+    folder = StateFolder(base / node.state)
+    with ExitStack() as stack:
+        stack.enter_context(folder.locked())
+        desk = stack.enter_context(_open_desk(config, base, folder))
+        begin_log(folder.logs, size_mb=node.log_mb, kept=node.log_files)
+        if stop is None:
+            stop = stack.enter_context(_signals(float(node.stop_s)))
+        # Requests to our own SuperNode must not go to a proxy.
+        os.environ.update(environment(node, folder.path, {}))
+        link = _link(desk.roster, base / config.keys, folder, node)
+        supernode = SuperNode(link)
+        stack.callback(supernode.close)
+        nursery = Nursery(
+            config_path,
+            node.limits,
+            command=zygote_command,
+            environment={**link.environment, **_threads(node)},
+        )
+        stack.callback(nursery.close)
+        _Node(desk, supernode, nursery, stop).run()
+
+
+def environment(node: NodeConfig, folder: Path, own: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the node's children.
+
+    Args:
+        node: The section `node`.
+        folder: The state folder.
+        own: The environment that this process was started with.
+    """
+    kept = {name: own[name] for name in _KEPT if name in own}
+    proxy = {} if node.proxy is None else {"HTTPS_PROXY": node.proxy}
+    # At this level Flower says that a connection was lost; no request is quoted.
+    return {**kept, **_ALWAYS, **proxy, "FLWR_HOME": str(folder / "flwr")}
+
+
+def _threads(node: NodeConfig) -> dict[str, str]:
+    count = str(node.limits.threads)
+    return {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+
+
+def _link(roster: Roster, keys: Path, folder: StateFolder, node: NodeConfig) -> Link:
+    if not roster.ca:
+        raise InputError(
+            "the pinned roster names no certificate authority",
+            remedy="ask the coordinator for a roster of a real consortium, and pin it",
+        )
+    return Link(
+        address=roster.address,
+        ca=roster.ca,
+        key=keys / "node.key",
+        folder=folder.path,
+        port=node.runtime_port,
+        environment={
+            **environment(node, folder.path, os.environ),
+            "FLWR_LOG_LEVEL": "DEBUG",
+        },
+    )
+
+
+@contextmanager
+def _open_desk(config: HospitalConfig, base: Path, folder: StateFolder) -> Iterator[Desk]:
+    key = SigningKey.load(base / config.keys / "signing.key")
+    roster = load_pinned(base / config.roster, Trust.load(base / config.trust))
+    with Journal.open(base / config.journal, key, wait_s=JOURNAL_WAIT_S) as journal:
+        yield Desk(
+            name=config.name,
+            config=config.node,
+            key=key,
+            roster=roster,
+            journal=journal,
+            folder=folder,
+        )
+
+
+@contextmanager
+def _signals(patience_s: float) -> Iterator[Stop]:
+    """SIGTERM and SIGINT tell the node to stop; a second one makes it impatient."""
+    stop = Stop(patience_s)
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.tell()
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Node:
+    """The loop, and what it says of itself."""
+
+    def __init__(self, desk: Desk, supernode: SuperNode, nursery: Nursery, stop: Stop) -> None:
+        self._desk = desk
+        self._supernode = supernode
+        self._nursery = nursery
+        self._stop = stop
+        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._shown: dict[str, Any] = {}
+        self._supervisor = Supervisor(
+            desk, nursery, stopping=lambda: stop.impatient, report=self._report
+        )
+
+    def run(self) -> None:
+        """Answer tasks until told to stop, then let the last reply leave."""
+        _LOG.info("node started", extra={"hospital": self._desk.name, "version": _version()})
+        self._nursery.start()
+        replies, looked = 0, 0.0
+        while not self._stop.told:
+            self._supernode.keep_running()
+            if time.monotonic() - looked > _LOOK_S:
+                looked = time.monotonic()
+                self._supervisor.dismiss_left()
+                self._report()
+            answered = self._poll()
+            replies += answered
+            if not answered:
+                self._stop.wait(POLL_S)
+        _LOG.info("node stops")
+        self._supernode.wait_sent(replies)
+        self._report()
+
+    def _poll(self) -> bool:
+        runtime = self._supernode.runtime
+        if runtime is None:
+            return False
+        try:
+            return self._supervisor.poll(runtime)
+        except BusyError as error:
+            _LOG.debug("%s", error)
+            return False
+
+    def _report(self) -> None:
+        """Write the status where it changed."""
+        activity = self._supervisor.activity
+        status = {
+            "hospital": self._desk.name,
+            "coordinator": self._desk.roster.address,
+            "version": _version(),
+            "pid": os.getpid(),
+            "since": self._since,
+            "connected": self._supernode.connected,
+            "node": self._supernode.node,
+            "supernode": {"pid": self._supernode.pid, "starts": self._supernode.starts},
+            "answered": activity.answered,
+            "last_error": activity.last_error,
+            "jobs": {digest: asdict(job) for digest, job in activity.jobs.items()},
+            "processes": self._nursery.pids,
+        }
+        if status != self._shown:
+            self._shown = status
+            self._desk.folder.save_status(status)
+
+
+def _version() -> str:
+    return version("fedward")

@@ -1,0 +1,247 @@
+"""What a node keeps in its state folder, and how the commands beside it speak to it: by files.
+
+A file outlives a crash, needs no port, and is closed to everybody but its owner (mode 0700). The
+running node holds a lock on `lock`; it alone writes `status.json`. Commands write a job's decision
+or `paused`; the node looks at them before each message.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from protocol.config import read
+from protocol.errors import BusyError, InputError
+from protocol.jobs import Job
+from protocol.keyfile import replace_file
+
+Decision = Literal["waiting", "approved", "denied", "left"]
+JOBS = "jobs"
+"""Folder of the sessions that outlast a restart."""
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A job as it came first.
+
+    Args:
+        digest: The job's identity.
+        name: Its name.
+        summary: What an administrator decides by.
+        decision: What holds until somebody decides.
+        seen: RFC 3339 time when it came first.
+        expires: RFC 3339 time after which it cannot begin.
+    """
+
+    digest: str
+    name: str
+    summary: Mapping[str, Any]
+    decision: Decision
+    seen: str
+    expires: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A job that asked to run here, and what became of it.
+
+    Args:
+        asked: The job as it came first.
+        decision: `waiting` for the administrator, `approved`, `denied`, or `left`: stopped here by
+            the hospital for good.
+        begun: Whether this node enrolled.
+    """
+
+    asked: Asked
+    decision: Decision
+    begun: bool
+
+    @property
+    def digest(self) -> str:
+        """The job's identity."""
+        return self.asked.digest
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.asked.name
+
+
+class StateFolder:
+    """A node's state folder; it is made where it is missing.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: It cannot be made, or others may enter it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.jobs = path / JOBS
+        self.logs = path / "logs"
+        self._known = path / "known"
+        try:
+            for folder in (path, self.jobs, self.logs, self._known):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = path.stat().st_mode & 0o777
+        except OSError as error:
+            raise InputError(f"{path}: cannot be created", found=error.strerror) from None
+        if mode & 0o077:
+            raise InputError(
+                f"{path}: others may enter the node's folder",
+                expected="mode 0700",
+                found=f"mode {mode:04o}",
+                remedy=f"run: chmod 700 {path}",
+            )
+
+    # -- one node at a time ---------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one node of this folder.
+
+        Raises:
+            BusyError: Another node is.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BusyError(
+                f"{self.path}: a node runs on this folder already",
+                remedy="stop it first, or see it with 'fedward client status'",
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def running(self) -> bool:
+        """Whether a node runs on this folder."""
+        try:
+            with self.locked():
+                return False
+        except BusyError:
+            return True
+
+    # -- status ---------------------------------------------------------------------------------
+
+    def save_status(self, status: Mapping[str, Any]) -> None:
+        """Replace the status; it need not survive a loss of power."""
+        draft = self.path / f".status.{secrets.token_hex(4)}"
+        draft.write_text(json.dumps(status, sort_keys=True), encoding="utf-8")
+        draft.replace(self.path / "status.json")
+
+    def load_status(self) -> dict[str, Any]:
+        """What the node said last; empty where none ever ran."""
+        try:
+            text = (self.path / "status.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    # -- pause ----------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether new jobs are refused; it outlives a restart."""
+        return (self.path / "paused").exists()
+
+    def pause(self) -> None:
+        """Refuse new jobs; those that began go on."""
+        replace_file(self.path / "paused", b"")
+
+    def resume(self) -> None:
+        """Take new jobs again."""
+        (self.path / "paused").unlink(missing_ok=True)
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    def known(self) -> list[Known]:
+        """Every job that asked, the oldest first."""
+        found = [self.load_job(path.stem) for path in self._known.glob("*.json")]
+        return sorted(filter(None, found), key=lambda job: (job.asked.seen, job.digest))
+
+    def load_job(self, digest: str) -> Known | None:
+        """One job by its full digest."""
+        path = self._known / digest
+        if not path.with_suffix(".json").exists():
+            return None
+        asked = read(Asked, path.with_suffix(".json"))
+        decision = path.with_suffix(".decision")
+        return Known(
+            asked=asked,
+            begun=path.with_suffix(".begun").exists(),
+            decision=_decision(decision) if decision.exists() else asked.decision,
+        )
+
+    def add_job(self, asked: Asked) -> None:
+        """Remember a job that asks for the first time; only the node does this."""
+        text = json.dumps(asdict(asked), indent=1, sort_keys=True)
+        replace_file(self._known / f"{asked.digest}.json", text.encode())
+
+    def mark_begun(self, digest: str) -> None:
+        """Remember that the node enrolled in a job; only the node does this."""
+        (self._known / f"{digest}.begun").touch(mode=0o600)
+
+    def decide(self, digest: str, decision: Decision) -> None:
+        """Decide on a job that asked; only commands do this, so no decision is overwritten."""
+        replace_file(self._known / f"{digest}.decision", decision.encode())
+
+    def find(self, name: str) -> Known:
+        """A job by its name or the first digits of its digest.
+
+        Raises:
+            InputError: None, or more than one.
+        """
+        jobs = self.known()
+        found = [job for job in jobs if len(name) >= 4 and job.digest.startswith(name)]
+        found = found or [job for job in jobs if job.name == name]
+        if len(found) != 1:
+            raise InputError(
+                f"job {name!r}",
+                expected="the name, or at least 4 digits, of one job",
+                found="none" if not found else f"{len(found)} of them",
+                remedy="see 'fedward client jobs list'",
+            )
+        return found[0]
+
+
+def summarise(job: Job) -> dict[str, Any]:
+    """What an administrator decides on a job by."""
+    privacy = job.privacy
+    private = privacy.mode != "none"
+    return {
+        "task": job.task.name,
+        "strategy": job.strategy.name,
+        "dataset": job.dataset,
+        "hospitals": len(job.sites),
+        "rounds": job.training.rounds,
+        "mode": privacy.mode,
+        "unit": privacy.unit,
+        "epsilon": privacy.epsilon if private else None,
+        "epsilon_worst": privacy.epsilon_worst if private else None,
+        "delta": privacy.delta if private else None,
+        "intended_use": job.intended_use,
+    }
+
+
+def _decision(path: Path) -> Decision:
+    text = path.read_text(encoding="utf-8")
+    for known in DECISIONS:
+        if text == known:
+            return known
+    raise InputError(f"{path}: a decision", expected=f"one of {', '.join(DECISIONS)}")

@@ -1,0 +1,258 @@
+"""Flower's internal interfaces: the one file that knows them.
+
+A SuperNode that isolates its apps offers tasks at a local address. Whoever holds its secret may
+claim one, pull the message, and push a reply; Flower's own runner then installs and imports the
+bundle that came along. This one hands message and bundle to the caller as bytes, and runs nothing.
+
+Source: modules `flwr.supernode.runtime`, `flwr.supercore.runtime`, `flwr.supernode` of Flower 1.41.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import context_from_proto
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    pull_and_inflate_object_from_tree,
+)
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
+
+from protocol.errors import BusyError, IntegrityError
+
+RECORD = "packet"
+HEARTBEAT_S = 10.0
+"""Flower gives a task up after 60 s without one."""
+ARRIVAL_S = 900.0
+"""How long a message may take to arrive from the coordinator."""
+_ACQUIRE = frozenset({"/flwr.proto.Runtime/AcquireTask"})
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a task brings: the bundle of its run, and the message's parts by name."""
+
+    fab: bytes
+    parts: Mapping[str, bytes]
+
+
+class Runtime:
+    """The local interface of a running SuperNode.
+
+    Args:
+        address: Its host and port.
+        secret: What the SuperNode was started with.
+    """
+
+    def __init__(self, address: str, secret: bytes) -> None:
+        self._address = address
+        self._client = _connect(
+            address,
+            SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=_ACQUIRE),
+        )
+
+    def acquire(self) -> Assignment | None:
+        """Claim the next task; None while there is none.
+
+        Raises:
+            BusyError: The SuperNode does not answer.
+        """
+        request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+        with _translated():
+            response = self._client.AcquireTask(request)
+        if not response.token:
+            return None
+        return Assignment(_connect(self._address, RuntimeTokenHttpInterceptor(response.token)))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
+
+
+class Assignment:
+    """One claimed task, kept alive by a thread of its own. Use it as a context manager.
+
+    Its heartbeats do not depend on what computes the answer: that happens in another process.
+    """
+
+    def __init__(self, client: RuntimeHttpClient) -> None:
+        self._client = client
+        self._message: Message | None = None
+        self._context: Context | None = None
+        self._over = threading.Event()
+        self.lost = False
+        """Whether Flower gave the task up, so that no reply is wanted any more."""
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Assignment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._client.close()
+
+    def pull(self) -> Request:
+        """The message and its bundle.
+
+        Raises:
+            BusyError: The SuperNode does not answer.
+            IntegrityError: The message is none that this release sends.
+        """
+        with _translated():
+            task = self._client.PullTaskInput(PullTaskInputRequest())
+            self._context = context_from_proto(task.context)
+            message = self._message = _pull_message(self._client, self._context)
+        try:
+            arrays = message.content.array_records[RECORD]
+            parts = {name: array.data for name, array in arrays.items()}
+        except (KeyError, ValueError):
+            raise IntegrityError("a message without a packet") from None
+        return Request(task.fab.content, parts)
+
+    def reply(self, parts: Mapping[str, bytes]) -> None:
+        """Send the answer.
+
+        Raises:
+            BusyError: The SuperNode does not answer, or does not want it any more.
+        """
+        arrays = {
+            name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
+            for name, data in parts.items()
+        }
+        content = RecordDict({RECORD: ArrayRecord(arrays)})
+        if self._message is not None:
+            self._push(Message(content, reply_to=self._message), SubStatus.COMPLETED, "")
+
+    def fail(self, reason: str) -> None:
+        """Tell the coordinator that there is no answer, so that it need not wait.
+
+        Args:
+            reason: A constant text; it leaves the hospital.
+
+        Raises:
+            BusyError: As `reply` does.
+        """
+        if self._message is not None:
+            error = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
+            self._push(Message(error, reply_to=self._message), SubStatus.FAILED, reason)
+
+    def _push(self, message: Message, status: str, details: str) -> None:
+        if self.lost or self._context is None:
+            raise BusyError("Flower gave the task up before it was answered")
+        with _translated():
+            push_message(self._client, message, self._context)
+            push_task_output(self._client, self._context, status, details)
+
+    def _beat(self) -> None:
+        """Say that the task is alive until it is over; Flower's own way would end the process."""
+        while True:
+            try:
+                alive = self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success
+            except httpx.TransportError:
+                alive = True  # the SuperNode is slow or restarts; the next reply will show
+            except httpx.HTTPStatusError:
+                alive = False
+            if not alive:
+                self.lost = True
+                return
+            if self._over.wait(HEARTBEAT_S):
+                return
+
+
+def release_node(address: str, ca: bytes, key: ec.EllipticCurvePrivateKey, node: int) -> None:
+    """Tell the SuperLink that a node which died is gone, so that it may come back at once.
+
+    Raises:
+        BusyError: The SuperLink does not answer, or does not know the node.
+    """
+    interceptors: list[ProtobufClientInterceptor] = [
+        RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+        NodeAuthHttpInterceptor(key, key.public_key()),
+    ]
+    with (
+        _translated(),
+        FleetHttpClient.from_server_address(
+            address, insecure=False, root_certificates=ca, interceptors=interceptors
+        ) as client,
+    ):
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+
+
+def _pull_message(client: RuntimeHttpClient, context: Context) -> Message:
+    """The task's message.
+
+    A task is offered while its message still arrives from the coordinator. Flower's own function
+    looks again after seconds; a small message is there in milliseconds.
+    """
+    (tree,) = client.PullMessages(PullAppMessagesRequest()).message_object_trees
+    node = Node(node_id=context.node_id)
+    message = pull_and_inflate_object_from_tree(
+        tree,
+        make_pull_object_fn_protobuf(client.PullObject, node, context.run_id),
+        make_confirm_message_received_fn_protobuf(
+            client.ConfirmMessageReceived, node, context.run_id
+        ),
+        return_type=Message,
+        max_time=ARRIVAL_S,
+        max_tries_per_object=None,
+        initial_backoff=0.02,
+        backoff_cap=0.5,
+    )
+    # What is inflated does not know its own identifier, which a reply names.
+    message.metadata.__dict__["_message_id"] = tree.object_id
+    return message
+
+
+def _connect(address: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
+    return RuntimeHttpClient.from_server_address(
+        address,
+        insecure=True,
+        root_certificates=None,
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+            *interceptors,
+        ],
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, ObjectPullError, ObjectPushError, RuntimeError, ValueError) as error:
+        _LOG.debug("runtime", exc_info=error)
+        raise BusyError("Flower's node does not answer", found=type(error).__name__) from None

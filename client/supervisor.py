@@ -1,0 +1,293 @@
+"""The node's loop: claim a task, verify it, let the job's process answer, send the answer back.
+
+It holds the hospital's signing key only to sign refusals, and the journal to write them down; it
+reads no record and computes nothing. One message is answered at a time, as Flower's node hands
+out one at a time, whichever job it is of.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from client.children import ChildGoneError, Nursery
+from client.node_config import NodeConfig
+from client.node_state import Asked, StateFolder, summarise
+from client.reception import Arrival, receive
+from client.runner import Assignment, Runtime
+from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
+from protocol.jobs import Job
+from protocol.journal import Journal
+from protocol.messages import (
+    Enrol,
+    Enrolled,
+    Header,
+    Packet,
+    Place,
+    Refused,
+    Stop,
+    Stopped,
+    pack,
+)
+from protocol.roster import Roster
+from protocol.signing import SigningKey, fingerprint
+
+POLL_S = 0.2
+REPLY_S = 3600.0
+GRACE_S = 10.0
+"""What an answer gets beyond its deadline, after which the coordinator takes none."""
+NO_ANSWER = "this node could not answer"
+"""All that the coordinator learns where even a refusal could not be made."""
+_MEGABYTE = 2**20
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What the supervisor knows of the hospital.
+
+    Args:
+        name: The hospital's name in the roster.
+        config: How the node runs.
+        key: Signs refusals.
+        roster: The pinned roster.
+        journal: Where refusals are written down.
+        folder: The node's state.
+        clock: Present time with a time zone.
+    """
+
+    name: str
+    config: NodeConfig
+    key: SigningKey
+    roster: Roster
+    journal: Journal
+    folder: StateFolder
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass
+class Progress:
+    """What `status` shows of one job: the last message and what became of it."""
+
+    name: str
+    message: str
+    round: int | None
+    outcome: str
+    at: str
+
+
+@dataclass
+class Activity:
+    """What happened since the node was started."""
+
+    answered: int = 0
+    last_error: str | None = None
+    jobs: dict[str, Progress] = field(default_factory=dict)
+
+
+class Supervisor:
+    """Answers tasks.
+
+    Args:
+        desk: The hospital.
+        nursery: The jobs' processes.
+        stopping: Whether the node is to stop, and an answer under way to be given up.
+        report: Called whenever `activity` or the processes changed.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        nursery: Nursery,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        report: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._desk = desk
+        self._nursery = nursery
+        self._stopping = stopping
+        self._report = report
+        self.activity = Activity()
+
+    def poll(self, runtime: Runtime) -> bool:
+        """Answer the next task, if there is one.
+
+        Returns:
+            Whether a reply was handed to Flower's node.
+
+        Raises:
+            BusyError: Flower's node does not answer.
+        """
+        assignment = runtime.acquire()
+        if assignment is None:
+            return False
+        with assignment:
+            return self._serve(assignment)
+
+    def dismiss_left(self) -> None:
+        """End the processes of jobs that the administrator stopped, or whose time is over."""
+        for digest in list(self._nursery.pids):
+            known = self._desk.folder.load_job(digest)
+            if known is not None and known.decision in {"left", "denied"}:
+                how = self._nursery.drop(digest)
+                _LOG.info("job stopped here", extra={"job": digest[:12], "process": how})
+                self._report()
+
+    def _serve(self, assignment: Assignment) -> bool:
+        begin = time.monotonic()
+        try:
+            request = assignment.pull()
+            packet = self.answer(request.fab, request.parts)
+            assignment.reply(packet.to_wire())
+        except BusyError:
+            raise
+        except FedwardError as error:
+            self._note_error(str(error))
+            assignment.fail(NO_ANSWER)
+        except Exception as error:  # noqa: BLE001 - a message must not end the node
+            self._note_error(type(error).__name__)
+            assignment.fail(NO_ANSWER)
+        self.activity.answered += 1
+        _LOG.info("answered", extra={"seconds": round(time.monotonic() - begin, 3)})
+        self._report()
+        return True
+
+    def answer(self, fab: bytes, parts: Mapping[str, bytes]) -> Packet:
+        """The signed answer to a message.
+
+        Args:
+            fab: The bundle of its run.
+            parts: Its parts by name.
+
+        Raises:
+            ChildGoneError: The job's process ended before it answered.
+        """
+        try:
+            arrival = receive(fab, parts, self._desk.roster.coordinator)
+        except FedwardError as error:
+            code = error.code if isinstance(error, RefusalError) else Code.SIGNATURE
+            return self._refuse(code, str(error), None)
+        try:
+            self._admit(arrival)
+        except RefusalError as error:
+            self._progress(arrival, f"refused: {error.code}")
+            return self._refuse(error.code, str(error), arrival.header)
+        return self._hand_over(arrival)
+
+    def _hand_over(self, arrival: Arrival) -> Packet:
+        """Let the job's process answer."""
+        job, header = arrival.job, arrival.header
+        self._progress(arrival, "under way")
+        self._report()
+        try:
+            child = self._nursery.child(job.digest)
+            reply = child.ask(
+                arrival.packet, until=header.deadline + GRACE_S, abandoned=self._stopping
+            )
+        except ChildGoneError as error:
+            how = self._nursery.drop(job.digest)
+            self._progress(arrival, f"no answer: {how}")
+            raise IntegrityError(f"{error}; it {how}") from error
+        if reply.kind == Enrolled.KIND:
+            self._desk.folder.mark_begun(job.digest)
+        if reply.kind == Stopped.KIND:
+            self._nursery.drop(job.digest)
+        self._progress(arrival, reply.kind)
+        return reply
+
+    # -- what the administrator decides ---------------------------------------------------------
+
+    def _admit(self, arrival: Arrival) -> None:
+        """Refuse what the administrator, or the machine, does not take on.
+
+        Raises:
+            RefusalError: With code `waiting`, `policy` or `busy`.
+        """
+        job, folder = arrival.job, self._desk.folder
+        known = folder.load_job(job.digest)
+        if known is None:
+            folder.add_job(self._asked(job))
+            known = folder.load_job(job.digest)
+        if known is None or arrival.packet.kind == Stop.KIND:
+            return
+        if known.decision == "waiting":
+            raise RefusalError(
+                Code.WAITING,
+                f"job {job.name!r} waits for this hospital's administrator",
+                remedy=f"fedward client jobs approve {job.digest[:12]}",
+            )
+        if known.decision != "approved":
+            raise RefusalError(Code.POLICY, f"job {job.name!r} was {known.decision} here")
+        if arrival.packet.kind == Enrol.KIND and not known.begun:
+            self._check_room()
+
+    def _check_room(self) -> None:
+        """Refuse a new job while the node is paused or the disk is full."""
+        folder, config = self._desk.folder, self._desk.config
+        if folder.paused:
+            raise RefusalError(
+                Code.BUSY, "this node is paused", remedy="fedward client resume CONFIG"
+            )
+        free_mb = shutil.disk_usage(folder.path).free // _MEGABYTE
+        if free_mb < config.disk_mb:
+            raise RefusalError(
+                Code.BUSY,
+                "the disk of the state folder is too full to begin a job",
+                expected=f"{config.disk_mb} MiB free",
+                found=f"{free_mb} MiB",
+            )
+
+    def _asked(self, job: Job) -> Asked:
+        return Asked(
+            digest=job.digest,
+            name=job.name,
+            summary=summarise(job),
+            decision="approved" if self._desk.config.approval == "auto" else "waiting",
+            seen=self._desk.clock().isoformat(timespec="milliseconds"),
+            expires=job.expires,
+        )
+
+    # -- refusals and notes ---------------------------------------------------------------------
+
+    def _refuse(self, code: Code, reason: str, header: Header | None) -> Packet:
+        """The coordinator gets the code; the reason stays in journal and log."""
+        desk = self._desk
+        place = Place(job="") if header is None else _place(header)
+        desk.journal.append("refused", {"job": place.job, "code": str(code), "reason": reason})
+        self._note_error(reason)
+        return pack(
+            Refused(name=desk.name, reason=str(code)),
+            place,
+            desk.key,
+            recipient=fingerprint(desk.roster.coordinator),
+            deadline=(desk.clock() + timedelta(seconds=REPLY_S)).timestamp(),
+        )
+
+    def _progress(self, arrival: Arrival, outcome: str) -> None:
+        digest = arrival.job.digest
+        place: dict[str, Any] = {
+            "job": digest[:12],
+            "kind": arrival.packet.kind,
+            "round": arrival.header.body.get("round"),
+        }
+        self.activity.jobs[digest] = Progress(
+            name=arrival.job.name,
+            message=arrival.packet.kind,
+            round=place["round"],
+            outcome=outcome,
+            at=self._desk.clock().isoformat(timespec="milliseconds"),
+        )
+        _LOG.info(outcome, extra=place)
+
+    def _note_error(self, text: str) -> None:
+        self.activity.last_error = f"{self._desk.clock().isoformat(timespec='seconds')} {text}"
+        _LOG.warning(text)
+
+
+def _place(header: Header) -> Place:
+    return Place(job=header.job, epoch=header.epoch, attempt=header.attempt, cohort=header.cohort)

@@ -1,0 +1,106 @@
+"""The state folder: one node at a time, and decisions that outlast it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client.node_state import Asked, StateFolder, summarise
+from protocol.errors import BusyError, InputError
+from tests.consortium import make_consortium, make_job, make_request
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "node")
+
+
+def asked(digest: str, *, name: str = "sepsis", seen: str = "2026-11-20") -> Asked:
+    return Asked(
+        digest=digest * 16, name=name, summary={}, decision="waiting", seen=seen, expires="later"
+    )
+
+
+def test_nobody_else_may_enter_it(folder: StateFolder) -> None:
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.path.chmod(0o755)
+
+    with pytest.raises(InputError, match="chmod 700"):
+        StateFolder(folder.path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(InputError, match="cannot be created"):
+        StateFolder(tmp_path / "file" / "node")
+
+
+def test_one_node_holds_it(folder: StateFolder) -> None:
+    assert not folder.running
+    with folder.locked():
+        assert folder.running
+        with pytest.raises(BusyError, match="runs on this folder already"), folder.locked():
+            pass
+    assert not folder.running
+
+
+def test_status_is_what_was_said_last(folder: StateFolder) -> None:
+    assert folder.load_status() == {}
+    folder.save_status({"answered": 1})
+    folder.save_status({"answered": 2})
+
+    assert StateFolder(folder.path).load_status() == {"answered": 2}
+    assert not list(folder.path.glob(".status*"))
+
+
+def test_a_pause_outlasts_the_node(folder: StateFolder) -> None:
+    folder.pause()
+    folder.pause()
+    assert StateFolder(folder.path).paused
+    folder.resume()
+    folder.resume()
+    assert not StateFolder(folder.path).paused
+
+
+def test_decisions_and_beginnings_do_not_overwrite_each_other(folder: StateFolder) -> None:
+    folder.add_job(asked("1234"))
+    folder.add_job(asked("abcd", seen="2026-11-19"))
+
+    folder.decide("1234" * 16, "approved")
+    folder.mark_begun("1234" * 16)
+
+    first, second = folder.known()
+    assert (first.digest[:4], first.decision, first.begun) == ("abcd", "waiting", False)
+    assert (second.digest[:4], second.decision, second.begun) == ("1234", "approved", True)
+
+
+def test_a_decision_that_is_none_is_an_error(folder: StateFolder) -> None:
+    folder.add_job(asked("1234"))
+    (folder.path / "known" / f"{'1234' * 16}.decision").write_text("perhaps")
+
+    with pytest.raises(InputError, match="a decision"):
+        folder.known()
+
+
+def test_a_job_is_found_by_name_or_digits(folder: StateFolder) -> None:
+    folder.add_job(asked("1234", name="one"))
+    folder.add_job(asked("1235", name="two"))
+    folder.add_job(asked("abcd", name="two"))
+
+    assert folder.find("one").digest.startswith("1234")
+    assert folder.find("1235").name == "two"
+    for name in ("two", "123", "none"):
+        with pytest.raises(InputError, match="of one job"):
+            folder.find(name)
+    assert folder.load_job("0" * 64) is None
+
+
+def test_a_summary_says_what_is_asked_for(tmp_path: Path) -> None:
+    job = make_job(make_consortium(tmp_path), make_request())
+
+    summary = summarise(job)
+
+    assert summary["epsilon"] == job.privacy.epsilon
+    assert (summary["hospitals"], summary["mode"]) == (3, "distributed")

@@ -1,0 +1,221 @@
+"""What the supervisor decides, with jobs' processes replaced by objects of the same interface."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from flwr.cli.build import build_fab_from_files
+
+from client.children import ChildGoneError
+from client.hospital import Hospital
+from client.member import Member
+from client.node_config import NodeConfig
+from client.node_state import StateFolder
+from client.session import MemorySessions
+from client.supervisor import Desk, Supervisor
+from protocol.bundle import SignedJob, pyproject
+from protocol.errors import IntegrityError
+from protocol.messages import (
+    Body,
+    Enrol,
+    Packet,
+    Place,
+    Refused,
+    Stop,
+    open_header,
+    pack,
+    read_body,
+)
+from simulations.consortium import Consortium
+from tests.consortium import make_consortium, make_job, make_request
+
+pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
+LATE = 4e9
+
+
+@dataclass
+class InlineChild:
+    """A job's process that is none."""
+
+    member: Member
+    dead: bool = False
+
+    def ask(
+        self, packet: Packet, *, until: float, abandoned: Callable[[], bool] = lambda: False
+    ) -> Packet:
+        del until, abandoned
+        if self.dead:
+            raise ChildGoneError("the job's process is gone")
+        return self.member.answer(packet)
+
+
+@dataclass
+class InlineNursery:
+    """Jobs' processes as objects of this process."""
+
+    hospital: Hospital
+    children: dict[str, InlineChild] = field(default_factory=dict)
+
+    def child(self, job: str) -> InlineChild:
+        member = Member(self.hospital, MemorySessions())
+        return self.children.setdefault(job, InlineChild(member))
+
+    def drop(self, job: str) -> str:
+        return "did not run" if self.children.pop(job, None) is None else "ended with 0"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return dict.fromkeys(self.children, 1)
+
+
+class Scene:
+    """One hospital's supervisor, and a coordinator whose every message the test writes."""
+
+    def __init__(self, consortium: Consortium, config: NodeConfig) -> None:
+        self.consortium = consortium
+        self.key = consortium.coordinator
+        self.hospital = consortium.open("north")
+        self.folder = StateFolder(self.hospital.base / "node")
+        self.nursery = InlineNursery(self.hospital)
+        self.reports = 0
+        desk = Desk(
+            name="north",
+            config=config,
+            key=self.hospital.key,
+            roster=self.hospital.roster,
+            journal=self.hospital.journal,
+            folder=self.folder,
+        )
+        self.supervisor = Supervisor(desk, self.nursery, report=self._count)  # type: ignore[arg-type]
+        self.job = make_job(consortium, make_request())
+        data = self.job.to_bytes()
+        self.signed = SignedJob(job=data, signature=self.key.sign("job", data))
+
+    def _count(self) -> None:
+        self.reports += 1
+
+    def enrol(self) -> Enrol:
+        return Enrol(signature=self.signed.signature, heads={}, job=self.signed.job)
+
+    def say(self, body: Body, **files: bytes) -> Packet:
+        text = pyproject(self.signed).encode()
+        fab, _ = build_fab_from_files({"pyproject.toml": text, **files})
+        packet = pack(body, Place(job=self.job.digest), self.key, recipient="*", deadline=LATE)
+        return self.supervisor.answer(fab, packet.to_wire())
+
+    def code(self, reply: Packet) -> str:
+        header = open_header(reply, self.hospital.key.public)
+        return read_body(reply, header, Refused).reason
+
+    def journal(self) -> str:
+        lines = (self.hospital.base / "journal.jsonl").read_text().splitlines()
+        return str(json.loads(lines[-1])["document"]["fields"]["reason"])
+
+
+Setting = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Setting]:
+    opened: list[Scene] = []
+
+    def open_scene(**config: object) -> Scene:
+        consortium = make_consortium(tmp_path / "consortium")
+        opened.append(Scene(consortium, NodeConfig(**{"disk_mb": 64, **config})))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_scene
+    for one in opened:
+        one.hospital.close()
+
+
+def test_a_job_is_answered_by_its_child_and_known_from_then_on(scene: Setting) -> None:
+    stage = scene()
+
+    assert stage.say(stage.enrol()).kind == "enrolled"
+    (known,) = stage.folder.known()
+    assert (known.name, known.decision, known.begun) == ("sepsis-risk", "approved", True)
+    assert stage.say(Stop(reason="over")).kind == "stopped"
+    assert not stage.nursery.children
+    assert stage.supervisor.activity.jobs[stage.job.digest].outcome == "stopped"
+    assert stage.reports > 0
+
+
+def test_a_bundle_with_code_is_refused_and_never_reaches_a_child(scene: Setting) -> None:
+    stage = scene()
+
+    reply = stage.say(stage.enrol(), **{"client/app.py": b"raise SystemExit\n"})
+
+    assert stage.code(reply) == "integrity"
+    assert "other files" in stage.journal()
+    assert not stage.nursery.children
+    assert stage.supervisor.activity.last_error is not None
+
+
+def test_a_message_that_nobody_signed_is_refused_with_a_code(scene: Setting) -> None:
+    stage = scene()
+    fab, _ = build_fab_from_files({"pyproject.toml": pyproject(stage.signed).encode()})
+
+    reply = stage.supervisor.answer(fab, {"header": b"x"})
+
+    assert stage.code(reply) == "signature"
+
+
+def test_a_job_waits_for_the_administrator_and_begins_when_approved(scene: Setting) -> None:
+    stage = scene(approval="manual")
+
+    assert stage.code(stage.say(stage.enrol())) == "waiting"
+    assert f"jobs approve {stage.job.digest[:12]}" in stage.journal()
+    stage.folder.decide(stage.job.digest, "approved")
+
+    assert stage.say(stage.enrol()).kind == "enrolled"
+
+
+@pytest.mark.parametrize("decision", ["denied", "left"])
+def test_what_the_administrator_refused_is_refused_and_its_process_ended(
+    scene: Setting, decision: str
+) -> None:
+    stage = scene()
+    stage.say(stage.enrol())
+
+    stage.folder.decide(stage.job.digest, decision)  # type: ignore[arg-type]
+    stage.supervisor.dismiss_left()
+
+    assert not stage.nursery.children
+    assert stage.code(stage.say(stage.enrol())) == "policy"
+
+
+def test_a_paused_node_begins_nothing_and_goes_on_with_what_began(scene: Setting) -> None:
+    stage = scene()
+    stage.folder.pause()
+    assert stage.code(stage.say(stage.enrol())) == "busy"
+    stage.folder.resume()
+    assert stage.say(stage.enrol()).kind == "enrolled"
+    stage.folder.pause()
+
+    stage.supervisor.dismiss_left()
+
+    assert stage.say(stage.enrol()).kind == "enrolled"
+
+
+def test_no_job_begins_on_a_full_disk(scene: Setting) -> None:
+    stage = scene(disk_mb=10**12)
+
+    assert stage.code(stage.say(stage.enrol())) == "busy"
+    assert "too full" in stage.journal()
+
+
+def test_a_child_that_died_is_an_error_now_and_another_child_next(scene: Setting) -> None:
+    stage = scene()
+    stage.say(stage.enrol())
+    stage.nursery.children[stage.job.digest].dead = True
+
+    with pytest.raises(IntegrityError, match="gone"):
+        stage.say(stage.enrol())
+    assert "no answer" in stage.supervisor.activity.jobs[stage.job.digest].outcome
+
+    assert stage.say(stage.enrol()).kind in {"enrolled", "refused"}
