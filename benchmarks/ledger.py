@@ -1,6 +1,8 @@
 """How long a reservation and its settlement take in a privacy ledger that holds many events.
 
-Run `python benchmarks/ledger.py`, with `--json` for programs. Each timed pair is two transactions,
+    python benchmarks/ledger.py [--json [FILE]] [--events 300]
+
+Each timed pair is two transactions,
 each on the disk before it returns, so a busy disk shows; `cpu_ms` is without the disk. `q = 1` is
 the default recipe; the other ledger holds only sub-sampled events with noises that all differ, the
 dearest thing to compose.
@@ -8,19 +10,13 @@ dearest thing to compose.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from report import parser_of, publish
 
 from privacy.budget import Caps, Charge
 from privacy.ledger import Ledger
@@ -59,7 +55,7 @@ def pair(ledger: Ledger, number: int, q: float) -> tuple[float, float]:
     return time.perf_counter() - begun, time.process_time() - begun_cpu
 
 
-def measure(name: str, q: float, folder: Path, events: int) -> dict[str, object]:
+def measure(name: str, q: float, folder: Path, events: int) -> dict[str, str | int | float]:
     path, key = folder / f"{name}.sqlite", SigningKey.generate()
     with Ledger.open(path, key) as ledger:
         for number in range(events):
@@ -83,30 +79,22 @@ def measure(name: str, q: float, folder: Path, events: int) -> dict[str, object]
     }
 
 
-def show(results: Sequence[dict[str, object]]) -> None:
-    table = Table(box=SIMPLE_HEAD, title=f"reserve + settle, target p50 <= {TARGET_MS} ms at q = 1")
-    for name in results[0]:
-        table.add_column(name, justify="left" if name == "ledger" else "right", no_wrap=True)
-    for result in results:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in result.values()))
-    Console().print(table)
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--events", type=int, default=EVENTS, help="events before the timed ones")
-    options = parser.parse_args(arguments)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = [
-            measure(name, q, Path(folder), options.events)
+        rows = [
+            measure(name, q, Path(folder), arguments.events)
             for name, q in (("q = 1", 1.0), ("q = 0.1", 0.1))
         ]
-    if options.json:
-        print(json.dumps(results, indent=2))
-    else:
-        show(results)
+    publish(
+        f"reserve + settle, target p50 <= {TARGET_MS} ms at q = 1",
+        rows,
+        target=arguments.json,
+        packages=["fedward", "cryptography", "scipy"],
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,19 +1,15 @@
 """What pairwise masks cost: milliseconds per peer and million words, by modulus and cohort.
 
-OMP_NUM_THREADS=1 python benchmarks/masks.py --json masks.json
+OMP_NUM_THREADS=1 python benchmarks/masks.py [--json [FILE]]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
-from pathlib import Path
+from statistics import median
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from report import parser_of, publish
 
 from privacy.keys import Ephemeral
 from privacy.masks import mask
@@ -35,10 +31,10 @@ def cohort_of(count: int) -> tuple[Cohort, Ephemeral]:
 
 
 def measure(num_words: int, peers: int, modulus: int, repeat: int) -> float:
-    """The fastest of `repeat` masks over `num_words` words, in seconds."""
+    """The median of `repeat` masks over `num_words` words, in seconds."""
     cohort, ephemeral = cohort_of(peers + 1)
     words_W = np.random.default_rng(0).integers(0, modulus, num_words, dtype=np.uint64)
-    fastest_s = float("inf")
+    times = []
     for attempt in range(repeat):
         start_s = time.perf_counter()
         mask(
@@ -52,36 +48,29 @@ def measure(num_words: int, peers: int, modulus: int, repeat: int) -> float:
             data_key=bytes(32),
             weights_tag=bytes(32),
         )
-        fastest_s = min(fastest_s, time.perf_counter() - start_s)
-    return fastest_s
+        times.append(time.perf_counter() - start_s)
+    return median(times)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--words", type=int, default=1_000_000, help="words per mask")
-    parser.add_argument("--repeat", type=int, default=9, help="the fastest of this many counts")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--repeat", type=int, default=9, help="the median of this many counts")
     arguments = parser.parse_args()
-    table = Table("modulus", "peers", "ms", "ms per peer and million words", title="Masks")
     rows = []
     for name, modulus in MODULI.items():
         for peers in PEERS:
-            seconds = measure(arguments.words, peers, modulus, arguments.repeat)
-            ms_each = seconds * 1e3 / peers * 1e6 / arguments.words
-            table.add_row(name, str(peers), f"{seconds * 1e3:.1f}", f"{ms_each:.2f}")
+            taken_s = measure(arguments.words, peers, modulus, arguments.repeat)
             rows.append(
                 {
-                    "modulus": modulus,
+                    "modulus": name,
                     "peers": peers,
                     "words": arguments.words,
-                    "seconds": seconds,
-                    "ms_per_peer_and_million_words": ms_each,
+                    "seconds": taken_s,
+                    "ms_per_peer_and_million_words": taken_s * 1e9 / peers / arguments.words,
                 }
             )
-    Console().print(table)
-    if arguments.json:
-        report = {"machine": platform.platform(), "numpy": np.__version__, "rows": rows}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    publish("Masks", rows, target=arguments.json, packages=["fedward", "cryptography", "numpy"])
 
 
 if __name__ == "__main__":

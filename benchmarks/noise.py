@@ -1,6 +1,6 @@
 """The exact discrete Gaussian beside OpenDP's: milliseconds per 100,000 values.
 
-    python benchmarks/noise.py [--json FILE] [--values 100000]
+    python benchmarks/noise.py [--json [FILE]] [--values 100000]
 
 Both sample the same distribution without error from the operating system's entropy; OpenDP decides
 every candidate with big integers, this project only those that floating point leaves open.
@@ -8,18 +8,14 @@ every candidate with big integers, this project only those that floating point l
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import opendp.prelude as dp
-from rich.console import Console
-from rich.table import Table
+from report import parser_of, publish
 
 from privacy.noise import SystemEntropy, discrete_gaussian, poisson_sample, stochastic_round
 
@@ -53,7 +49,12 @@ def rows(values: int) -> list[dict[str, float | str]]:
         ours = milliseconds(partial(discrete_gaussian, sigma, values, entropy), 15)
         theirs = opendp_ms(sigma, values)
         found.append(
-            {"draw": f"discrete Gaussian, sigma {sigma:g}", "ms": ours, "opendp_ms": theirs}
+            {
+                "draw": f"discrete Gaussian, sigma {sigma:g}",
+                "ms": ours,
+                "opendp_ms": theirs,
+                "times_faster": theirs / ours,
+            }
         )
     x = np.random.Generator(np.random.PCG64(0)).normal(0, 1e4, values)
     coins = milliseconds(lambda: stochastic_round(x, entropy), 15)
@@ -64,21 +65,21 @@ def rows(values: int) -> list[dict[str, float | str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="also write the rows to a file")
+    parser = parser_of(__doc__)
     parser.add_argument("--values", type=int, default=100_000)
     arguments = parser.parse_args()
-    found = rows(arguments.values)
-    table = Table(title=f"{arguments.values:,} values")
-    for heading in ("draw", "ms", "OpenDP ms", "times faster"):
-        table.add_column(heading, justify="left" if heading == "draw" else "right")
-    for row in found:
-        ours, theirs = float(row["ms"]), float(row.get("opendp_ms", 0))
-        beside = (f"{theirs:,.0f}", f"{theirs / ours:,.0f}") if theirs else ("", "")
-        table.add_row(str(row["draw"]), f"{ours:.1f}", *beside)
-    Console(width=100).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    publish(
+        f"Medians for {arguments.values:,} values",
+        rows(arguments.values),
+        target=arguments.json,
+        packages=["fedward", "opendp", "numpy"],
+        headings={
+            "draw": "draw",
+            "ms": "ms",
+            "opendp_ms": "OpenDP ms",
+            "times_faster": "times faster",
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Bytes that a hospital uploads per value of an update, measured on the messages of real rounds.
 
-    python benchmarks/upload.py [--values 1000000] [--json]
+    python benchmarks/upload.py [--values 1000000] [--json [FILE]]
 
 Five virtual hospitals run a job of one round in each mode; a row divides the bytes of their
 answers, presence and tag words, headers and signatures included, by hospitals and values.
@@ -8,22 +8,20 @@ answers, presence and tag words, headers and signatures included, by hospitals a
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from report import Row, parser_of, publish
 
 from learning.task import load_task
 from privacy.plan import PrivacyRequest
-from protocol.jobs import Named, Site
+from protocol.jobs import Job, Named, Site
 from server.jobs import resolve
+from server.launch import Outcome
 from server.requests import EncryptionRequest, EvaluationRequest, JobRequest, TrainingRequest
 from simulations.consortium import declared, found, hospital_names
 from simulations.engine import run_job
@@ -50,10 +48,49 @@ CASES: dict[str, tuple[PrivacyRequest, EncryptionRequest]] = {
 }
 
 
-def measure(values: int) -> list[dict[str, Any]]:
+def run_case(
+    privacy: PrivacyRequest,
+    encryption: EncryptionRequest,
+    *,
+    hidden: Sequence[int],
+    schema: dict[str, Any],
+    shares: Mapping[str, Mapping[str, Sequence[str]]],
+    rounds: int = 1,
+) -> tuple[Job, Outcome]:
+    """A job of virtual hospitals, from founding them to the finished model."""
+    task = Named(name="diagnosis", options={"model": "mlp", "hidden": list(hidden)})
+    with tempfile.TemporaryDirectory() as folder:
+        consortium = found(
+            Path(folder) / "consortium",
+            shares,
+            dataset="upload",
+            test_fraction=0.0,
+            modes=("distributed", "local", "none"),
+            strategies=("fedsgd", "fedavg"),
+            tasks=("diagnosis",),
+            noise_seed=None,
+            split_seed=0,
+        )
+        sizes = declared(consortium.splits(load_task(task, schema)))
+        request = JobRequest(
+            name="upload",
+            dataset="upload",
+            schema=schema,
+            task=task,
+            sites=tuple(Site(name=n, train_size=a, test_size=b) for n, (a, b) in sizes.items()),
+            intended_use="measurement",
+            privacy=privacy,
+            encryption=encryption,
+            training=TrainingRequest(rounds=rounds),
+            evaluation=EvaluationRequest(enabled=False),
+        )
+        job = resolve(request, consortium.origin())
+        return job, run_job(consortium, job)
+
+
+def measure(values: int) -> list[Row]:
     """One row per case."""
     width = int(np.sqrt(values)) - 2
-    task = Named(name="diagnosis", options={"model": "mlp", "hidden": [width, width]})
     rng = np.random.Generator(np.random.PCG64(0))
     shares = {
         name: {
@@ -62,35 +99,11 @@ def measure(values: int) -> list[dict[str, Any]]:
         }
         for name in hospital_names(HOSPITALS)
     }
-    rows = []
+    rows: list[Row] = []
     for name, (privacy, encryption) in CASES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            consortium = found(
-                Path(folder) / "consortium",
-                shares,
-                dataset="upload",
-                test_fraction=0.0,
-                modes=("distributed", "local", "none"),
-                strategies=("fedsgd", "fedavg"),
-                tasks=("diagnosis",),
-                noise_seed=None,
-                split_seed=0,
-            )
-            sizes = declared(consortium.splits(load_task(task, SCHEMA)))
-            request = JobRequest(
-                name="upload",
-                dataset="upload",
-                schema=SCHEMA,
-                task=task,
-                sites=tuple(Site(name=n, train_size=a, test_size=b) for n, (a, b) in sizes.items()),
-                intended_use="measurement",
-                privacy=privacy,
-                encryption=encryption,
-                training=TrainingRequest(rounds=1),
-                evaluation=EvaluationRequest(enabled=False),
-            )
-            job = resolve(request, consortium.origin())
-            outcome = run_job(consortium, job)
+        job, outcome = run_case(
+            privacy, encryption, hidden=[width, width], schema=SCHEMA, shares=shares
+        )
         event = next(event for event in outcome.events if event.kind == "round")
         length = job.privacy.update.length
         packing = job.encryption.update
@@ -109,28 +122,16 @@ def measure(values: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the table or the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--values", type=int, default=1_000_000)
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
+    parser.add_argument("--values", type=int, default=1_000_000, help="parameters of the model")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(arguments.values)
-    if arguments.json:
-        print(json.dumps(rows))
-        return
-    table = Table(
-        title=f"Upload per value, {platform.machine()}, Python {platform.python_version()}"
+    publish(
+        "Upload per value",
+        measure(arguments.values),
+        target=arguments.json,
+        packages=["fedward", "tenseal", "torch"],
     )
-    headings = {"upload_bytes_per_value": "B per value"}
-    for column in rows[0]:
-        table.add_column(
-            headings.get(column, column),
-            justify="left" if column in ("case", "status") else "right",
-        )
-    for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console().print(table)
 
 
 if __name__ == "__main__":

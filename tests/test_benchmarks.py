@@ -1,0 +1,124 @@
+"""Every benchmark says what it does, and measures something small in seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(
+    path.name
+    for path in (ROOT / "benchmarks").glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+ENCRYPTION_KEYS = {
+    "scheme",
+    "bits",
+    "upload_bytes_per_value",
+    "download_bytes_per_value",
+    "encrypt_values_per_s",
+    "sum_values_per_s",
+    "decrypt_values_per_s",
+    "max_error",
+    "peak_growth_mb",
+}
+SMALL = {
+    "accounting.py": (["--quick"], {"events", "epsilon", "ms", "dp_accounting_ms"}),
+    "ledger.py": (["--events", "2"], {"ledger", "events", "p50_ms", "p95_ms", "cpu_ms"}),
+    "masks.py": (
+        ["--words", "2000", "--repeat", "1"],
+        {"modulus", "peers", "seconds", "ms_per_peer_and_million_words"},
+    ),
+    "noise.py": (["--values", "500"], {"draw", "ms"}),
+}
+
+
+def printed(script: str, *options: str) -> str:
+    command = [sys.executable, f"benchmarks/{script}", *options]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def rows_of(script: str, *options: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(printed(script, "--json", *options))
+    return rows
+
+
+def test_every_measurement_is_listed_here() -> None:
+    assert set(SMALL) | {"encryption.py", "upload.py", "nvflare.py"} <= set(SCRIPTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_says_what_it_does(script: str) -> None:
+    assert "usage" in printed(script, "--help")
+
+
+@pytest.mark.parametrize("script", SMALL)
+def test_small_measurements_print_the_rows_that_they_promise(script: str) -> None:
+    options, keys = SMALL[script]
+    rows = rows_of(script, *options)
+    assert rows
+    assert all(keys <= set(row) for row in rows)
+
+
+def test_a_file_says_on_which_machine_and_with_which_versions(tmp_path: Path) -> None:
+    target = tmp_path / "noise.json"
+    table = printed("noise.py", "--values", "500", "--json", str(target))
+    report = json.loads(target.read_text(encoding="utf-8"))
+    assert {"cpu", "cores", "memory_gib", "load"} == set(report["machine"])
+    assert {"Python", "fedward", "opendp", "numpy"} == set(report["versions"])
+    assert report["machine"]["cpu"] in table
+    assert f"opendp {report['versions']['opendp']}" in table
+
+
+def test_one_row_of_encrypted_sums_has_all_that_is_promised() -> None:
+    row = json.loads(printed("encryption.py", "--row", "local", "16", "--values", "9000"))
+    assert set(row) == ENCRYPTION_KEYS
+    assert row["max_error"] == 0
+
+
+@pytest.mark.slow
+def test_encrypted_sums_are_exact_and_smaller_than_floats_and_the_peers() -> None:
+    rows = rows_of("encryption.py", "--values", "50000", "--sites", "10")
+    assert all(set(row) == ENCRYPTION_KEYS for row in rows)
+    ours = {(row["scheme"], row["bits"]): row for row in rows if "fedward" in row["scheme"]}
+    others = {row["scheme"]: row for row in rows}
+    most = {("local", 8): 2.1, ("local", 12): 2.8, ("local", 16): 3.7}
+    most |= {("distributed", 22): 4.2, ("distributed", 32): 8.0}
+    for (mode, bits), bytes_per_value in most.items():
+        row = ours["fedward " + mode, bits]
+        assert row["upload_bytes_per_value"] <= bytes_per_value
+        assert row["max_error"] == 0
+        assert row["peak_growth_mb"] <= 40
+    assert 0 < others["ckks"]["max_error"] < 1e-6
+    assert (
+        others["ckks"]["upload_bytes_per_value"] > 10 * others["float32"]["upload_bytes_per_value"]
+    )
+    assert others["tenseal bfv"]["max_error"] == 0
+
+
+@pytest.mark.slow
+def test_tables_of_encryption_show_ratios_and_limits() -> None:
+    table = printed("encryption.py", "--values", "20000", "--sites", "3")
+    assert "as small as CKKS" in table
+    assert "Share of what is possible" in table
+
+
+@pytest.mark.slow
+def test_uploads_of_whole_rounds_are_measured() -> None:
+    rows = rows_of("upload.py", "--values", "5000")
+    assert all(row["status"] == "completed" for row in rows)
+    assert {"case", "values", "upload_bytes_per_value", "digits", "q_bits"} <= set(rows[0])
+
+
+@pytest.mark.slow
+def test_a_federation_of_our_own_is_measured_as_flares_is(tmp_path: Path) -> None:
+    target = tmp_path / "row.json"
+    printed("nvflare.py", "--ours", "Fedward, mode none", "4", str(target), "--rounds", "2")
+    row = json.loads(target.read_text(encoding="utf-8"))
+    assert row["round_s"] > 0
+    assert row["bytes"] > 0
