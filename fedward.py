@@ -14,11 +14,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import click
 import typer
 from typer.core import TyperGroup
+from typer.models import ArgumentInfo
 
 from protocol.errors import FedwardError, InputError
 
@@ -67,7 +68,24 @@ class Mount:
             found = wrapper
         command = typer.main.get_command(found)
         command.name = name
+        _restore_help(command)
         return command
+
+
+def _restore_help(command: click.Command) -> None:
+    """Give arguments the help that they were declared with.
+
+    Typer 0.20, which Flower pins, sets it before click 8.5, which sets it to nothing.
+    """
+    for part in command.commands.values() if isinstance(command, click.Group) else ():
+        _restore_help(part)
+    if command.callback is None:
+        return
+    declared = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
+    for parameter in command.params:
+        for info in getattr(declared.get(parameter.name or ""), "__metadata__", ()):
+            if isinstance(info, ArgumentInfo):
+                parameter.help = info.help
 
 
 def _told(function: Any) -> str:
@@ -103,6 +121,12 @@ class _Root(LazyGroup):
     mounts: ClassVar[Mapping[str, Mount]] = {
         "client": Mount("client.cli:app", "Run a hospital's node.", "Hospital"),
         "server": Mount("server.cli:app", "Run a consortium's coordinator.", "Coordinator"),
+        "run": Mount("server.run_command:run", "Launch a job and watch it.", "Coordinator"),
+        "new": Mount(
+            "server.new_command:new",
+            "Write a commented job, hospital or server to start from.",
+            "Coordinator",
+        ),
         "simulate": Mount(
             "simulations.cli:simulate", "Run a whole consortium on this machine.", "Researcher"
         ),

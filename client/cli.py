@@ -22,6 +22,7 @@ class _Client(LazyGroup):
         "leave": Mount("client.node_commands:leave", "Stop a job here, or all, for good.", "Node"),
         "init": Mount("client.init_command:init", "Make keys, a configuration, the card.", _TRUST),
         "trust": Mount("client.trust_command:trust", "Compare fingerprints, pin a roster.", _TRUST),
+        "check": Mount("client.check_command:check", "Try everything that a node needs.", _TRUST),
         "rotate": Mount("client.trust_command:rotate", "Make new keys for this hospital.", _TRUST),
         "data-check": Mount(
             "client.data_check:data_check", "Read the records as a job's schema would."

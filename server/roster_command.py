@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from protocol.errors import InputError
 from protocol.keyfile import replace_file
@@ -39,12 +36,8 @@ def show(*, server: Server = DEFAULT, as_json: Json = False) -> None:
     console.print(f"Edition     {roster.sequence}, {in_groups(roster.digest)}")
     console.print(f"Coordinator {in_groups(fingerprint(roster.coordinator))}")
     console.print(f"Address     {roster.address}", markup=False)
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("hospital", no_wrap=True)
-    table.add_column("fingerprint", no_wrap=True)
     for card in roster.members:
-        table.add_row(Text(card.name), in_groups(card.fingerprint))
-    console.print(table)
+        console.print(f"{card.name}\n  {in_groups(card.fingerprint)}", markup=False)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import pytest
 import typer
@@ -199,6 +199,24 @@ class TestErrors:
         assert "ValueError" not in told
         assert mounted(part) == 2
         assert "Usage: fedward part" in capsys.readouterr().err
+
+    def test_help_says_what_an_argument_is(
+        self, mounted: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def part(
+            path: Annotated[Path, typer.Argument(help="Where the picture goes.")],
+            times: Annotated[int, typer.Option(help="How often.")] = 1,
+        ) -> None:
+            """Draw."""
+
+        assert mounted(part, "--help") == 0
+        told = capsys.readouterr().out
+        assert "Where the picture goes." in told
+        assert "How often." in told
+
+    def test_help_says_so_in_groups_of_commands_too(self) -> None:
+        done = run("server", "roster", "remove", "--help", COLUMNS="100")
+        assert "The hospital's name in the roster." in done.stdout
 
     def test_a_package_that_is_not_installed_is_named(self) -> None:
         with pytest.raises(InputError, match="'part' needs the package 'no_such_package'"):
