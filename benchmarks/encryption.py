@@ -3,12 +3,12 @@
     python benchmarks/encryption.py --values 1000000 --sites 10 [--json] [--install]
 
 Every row runs in processes of its own on one core: hospitals encrypt one after the other, a
-coordinator adds, one hospital decrypts; from 10 million values on Fedward uses all cores. Times are
-medians, of the hospitals or of three decryptions; a sum's time includes making what is sent back.
-Uploads hold everything that is sent, presence and tag words included. `bits` are those of a
-hospital's digit in mode `local`, and of a digit of the noised sum in mode `distributed`. Memory is
-the highest growth of the peak resident memory during any one operation, its result included, of
-both processes together.
+coordinator adds, one hospital decrypts; from 10 million values on there are all cores, which only
+Fedward's hospitals can use. Times are medians, of the hospitals or of three decryptions; a sum's
+time includes making what is sent back. Uploads hold everything that is sent, presence and tag words
+included. `bits` are those of a hospital's digit in mode `local`, and of a digit of the noised sum
+in mode `distributed`. Memory is the highest growth of the peak resident memory during any one
+operation, its result included, of hospital and adding process together.
 
 CKKS has NVIDIA FLARE's parameters (N = 8192, primes of 60, 40, 40 bits, scale 2^40, one vector for
 the tensor). TenSEAL's BFV vector carries 16-bit digits. Paillier is timed on a few values and

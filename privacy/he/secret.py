@@ -12,8 +12,10 @@ from typing import NoReturn, Self
 import numpy as np
 
 from privacy.he.accumulator import Shape
-from privacy.he.bits import BLOCK, Words, pack_bits, packed_size, rounded, unpack_bits
+from privacy.he.bits import BLOCK, Words, pack_bits, pack_into, packed_size, rounded, unpack_bits
 from privacy.he.parameters import check_packing
+from privacy.he.pool import Bytes, shared, spread
+from privacy.he.records import SEED_BYTES
 from privacy.he.seal import Cipher, Context, context
 from protocol.errors import FedwardError, InputError, IntegrityError
 from protocol.jobs import Packing
@@ -86,15 +88,22 @@ class SecretKey:
         if words_W.max(initial=0) >= self._packing.plain_modulus:
             raise InputError("words to encrypt", expected="words below the plain modulus")
         shape = Shape.of(self._packing, words_W.size)
-        seeds, residues = [], []
-        for start in range(0, words_W.size, BLOCK):
+        payload = shared(shape.payload_size)
+        split = shape.ciphertexts * SEED_BYTES
+        seeds_SB, packed = payload[:split].reshape(-1, SEED_BYTES), payload[split:]
+
+        def encrypt(block: int) -> None:
+            start = block * BLOCK
             part_W = words_W[start : start + BLOCK]
-            seeds_SB, first_SN = self._cipher.encrypt(_blocks(part_W, shape.degree))
+            drawn_SB, first_SN = self._cipher.encrypt(_blocks(part_W, shape.degree))
+            first = start // shape.degree
+            seeds_SB[first : first + len(drawn_SB)] = drawn_SB
             # Residues behind the last word hide padding only and stay here.
             sent_W = first_SN.reshape(-1)[: rounded(part_W.size)]
-            seeds.append(seeds_SB.tobytes())
-            residues.append(pack_bits(sent_W, shape.bits))
-        return b"".join(seeds + residues)
+            pack_into(sent_W, shape.bits, _part(packed, start, sent_W.size, shape).view(np.uint64))
+
+        spread(-(-words_W.size // BLOCK), encrypt, FedwardError("words could not be encrypted"))
+        return payload.tobytes()
 
     def decrypt(self, residues: bytes, num_words: int) -> Words:
         """The words of the sum, below t.
@@ -108,19 +117,24 @@ class SecretKey:
         """
         shape = Shape.of(self._packing, num_words)
         shape.check_residues(len(residues))
-        view = memoryview(residues)
-        first, second = view[: shape.first_size], view[shape.first_size :]
-        words_W = np.empty(num_words, dtype=np.uint64)
-        for start in range(0, num_words, BLOCK):
+        received = np.frombuffer(residues, dtype=np.uint8)
+        first, second = received[: shape.first_size], received[shape.first_size :]
+        words_W = shared(8 * num_words).view(np.uint64)
+
+        def decrypt(block: int) -> None:
+            start = block * BLOCK
             part_W = words_W[start : start + BLOCK]
-            first_SN = _blocks(_read(first, start, rounded(part_W.size), shape), shape.degree)
-            second_W = _read(second, start, first_SN.size, shape)
-            second_SN = second_W.reshape(first_SN.shape)
+            first_W = _read(first, start, rounded(part_W.size), shape)
+            first_SN = _blocks(first_W, shape.degree)
+            second_SN = _read(second, start, first_SN.size, shape).reshape(first_SN.shape)
             if not second_SN.any(axis=1).all():
                 raise IntegrityError(
                     "an encrypted sum", expected="ciphertexts that are not transparent"
                 )
             part_W[:] = self._cipher.decrypt(first_SN, second_SN).reshape(-1)[: part_W.size]
+
+        refused = IntegrityError("an encrypted sum", expected="residues of ciphertexts")
+        spread(-(-num_words // BLOCK), decrypt, refused)
         return words_W
 
     def __reduce__(self) -> NoReturn:
@@ -132,10 +146,15 @@ def _context(packing: Packing) -> Context:
     return context(packing.degree, packing.modulus, packing.plain_modulus)
 
 
-def _read(data: memoryview, start: int, count: int, shape: Shape) -> Words:
-    """Checked residues from the `start`th on, which begins a block of packed words."""
+def _part(packed: Bytes, start: int, count: int, shape: Shape) -> Bytes:
+    """Bytes of the `start`th packed residue, which begins a block, and those behind it."""
     begin = packed_size(start, shape.bits)
-    return shape.read_residues(data[begin : begin + packed_size(count, shape.bits)], count)
+    return packed[begin : begin + packed_size(count, shape.bits)]
+
+
+def _read(packed: Bytes, start: int, count: int, shape: Shape) -> Words:
+    """Residues from the `start`th on, checked."""
+    return shape.read_residues(_part(packed, start, count, shape).data, count)
 
 
 def _blocks(words_W: Words, degree: int) -> Words:
