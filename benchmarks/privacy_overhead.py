@@ -1,45 +1,52 @@
 """What clipping per record costs: time and memory of one gradient sum, against no privacy.
 
-    python benchmarks/privacy_overhead.py [--json FILE] [--repeats 15] [--models mlp cnn ...]
+    python benchmarks/privacy_overhead.py [--json [FILE]] [--repeats 15] [--models mlp cnn ...]
 
-Each line is measured in a process of its own on one thread: the shortest CPU time of a sum over one
-batch, and how far the process' peak memory rises above what it holds before. `opacus` lines are
-Opacus as it is commonly used (float32, GradSampleModule, whole batch); `engine` lines are ours
-(float64, virtual batches of 256). `error` is the relative distance to the engine's one-pass sum.
+All methods of a model take turns in one process on one thread. `ms` is a method's shortest CPU time
+for a sum over one batch; `x Opacus` is the median over the turns of its time against the faster of
+Opacus' two, so that whatever else the machine does falls on both. `MiB` is how far the peak memory
+of a process that runs nothing else rises. `opacus` lines are Opacus as it is commonly used
+(float32, GradSampleModule, whole batch); `engine` lines are ours (float64, in the parts that the
+hospital's training takes). `error` is the relative distance to the engine's one-pass sum. `others`
+is by how much, in units of the clip, the sum of the other records moves when one record is taken
+out: nothing but rounding, and what the clip's margin has to pay for.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
 from opacus.layers import DPGRU, DPMultiheadAttention
-from rich.console import Console
-from rich.table import Table
+from report import Row, parser_of, publish
 from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from privacy.engine import MARGIN, Engine
+from client.training import MAX_BATCH, MAX_GRADIENTS
+from privacy.engine import MARGIN, Clipping, Engine
 from protocol.errors import InputError
 
+Vector = npt.NDArray[np.float64]
 CLIP = 1.0
+ALL = slice(None)
+OPACUS = ("opacus hooks", "opacus ghost")
 METHODS = (
     "plain float32",
     "plain float64",
-    "opacus hooks",
-    "opacus ghost",
+    *OPACUS,
     "engine onepass",
     "engine hooks",
     "engine ghost",
@@ -110,26 +117,28 @@ class Result:
     batch: int
     method: str
     time_ms: float | None = None
+    by_opacus: float | None = None
     memory_mib: float | None = None
     error: float | None = None
+    others: float | None = None
 
 
 def loss_per_record(output: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(output, target, reduction="none")
 
 
-def flat_gradient(model: nn.Module) -> npt.NDArray[np.float64]:
+def flat_gradient(model: nn.Module) -> Vector:
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
     return np.asarray(torch.cat([grad.flatten() for grad in grads]), dtype=np.float64)
 
 
-def plain(model: nn.Module, x: Tensor, y: Tensor) -> npt.NDArray[np.float64]:
+def plain(model: nn.Module, x: Tensor, y: Tensor) -> Vector:
     model.zero_grad()
     loss_per_record(model(x), y).sum().backward()  # type: ignore[no-untyped-call]
     return flat_gradient(model)
 
 
-def opacus_hooks(model: GradSampleModule, x: Tensor, y: Tensor) -> npt.NDArray[np.float64]:
+def opacus_hooks(model: GradSampleModule, x: Tensor, y: Tensor) -> Vector:
     """As DPOptimizer clips: the norms of all grad_samples, then one einsum per parameter."""
     model.zero_grad(set_to_none=True)
     loss_per_record(model(x), y).sum().backward()  # type: ignore[no-untyped-call]
@@ -140,7 +149,7 @@ def opacus_hooks(model: GradSampleModule, x: Tensor, y: Tensor) -> npt.NDArray[n
     return np.asarray(total_P, dtype=np.float64)
 
 
-def opacus_ghost(model: GradSampleModule, x: Tensor, y: Tensor) -> npt.NDArray[np.float64]:
+def opacus_ghost(model: GradSampleModule, x: Tensor, y: Tensor) -> Vector:
     """As DPTensorFastGradientClipping.backward does: two backward passes."""
     model.zero_grad(set_to_none=True)
     losses_B = loss_per_record(model(x), y)
@@ -153,8 +162,16 @@ def opacus_ghost(model: GradSampleModule, x: Tensor, y: Tensor) -> npt.NDArray[n
     return flat_gradient(model)
 
 
-def prepare(name: str, method: str) -> Callable[[], npt.NDArray[np.float64]]:
-    """The function that is timed; data and weights are the same for every method."""
+Sum = Callable[[slice], Vector]
+"""The sum of the gradients of some records of the batch."""
+
+
+def prepare(name: str, method: str) -> Sum:
+    """The function that is timed; data and weights are the same for every method.
+
+    Raises:
+        InputError: The method refuses the model.
+    """
     make, shape, batch, tokens = MODELS[name]
     torch.manual_seed(0)
     model = make()
@@ -164,18 +181,32 @@ def prepare(name: str, method: str) -> Callable[[], npt.NDArray[np.float64]]:
     y = rng.integers(2, size=batch)
     family, kind = method.split()
     if family == "engine":
-        unit, clipping = ("patient", "auto") if kind == "patient" else ("record", kind)
-        engine = Engine(model, loss_per_record, clip=CLIP, unit=unit, clipping=clipping)  # type: ignore[arg-type]
-        return lambda: engine.clipped_sum(x, y, np.arange(batch) // 2)
+        return ours(model, kind, x, y)
     dtype = torch.float64 if kind == "float64" else torch.float32
     x_B, y_B = torch.from_numpy(x if tokens else x.astype(str(dtype)[6:])), torch.from_numpy(y)
     if family == "plain":
-        return lambda: plain(model.to(dtype), x_B, y_B)
+        model.to(dtype)
+        return lambda rows: plain(model, x_B[rows], y_B[rows])
     ghost = kind == "ghost"
     wrapper = GradSampleModuleFastGradientClipping if ghost else GradSampleModule
     wrapped = wrapper(model, loss_reduction="sum")
     run = opacus_ghost if ghost else opacus_hooks
-    return lambda: run(wrapped, x_B, y_B)
+    return lambda rows: run(wrapped, x_B[rows], y_B[rows])
+
+
+def ours(model: nn.Module, kind: str, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Sum:
+    """The engine as a hospital's training sets it up."""
+    length = sum(parameter.numel() for parameter in model.parameters())
+    engine = Engine(
+        model,
+        loss_per_record,
+        clip=CLIP,
+        unit="patient" if kind == "patient" else "record",
+        clipping=cast("Clipping", "auto" if kind == "patient" else kind),
+        max_batch=max(1, min(MAX_BATCH, MAX_GRADIENTS // length)),
+    )
+    patient = np.arange(len(y)) // 2
+    return lambda rows: engine.clipped_sum(x[rows], y[rows], patient[rows])
 
 
 def resident_mib(field: str) -> float:
@@ -184,79 +215,116 @@ def resident_mib(field: str) -> float:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
-def measure(name: str, method: str, repeats: int) -> Result:
-    """Run one line in this process."""
+def measure_memory(name: str, method: str) -> float:
+    """Mebibytes that one sum adds to this process' peak."""
+    torch.set_num_threads(1)
+    run = prepare(name, method)
+    before = resident_mib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+    run(ALL)
+    return resident_mib("VmHWM") - before
+
+
+def memory_apart(name: str, method: str) -> float:
+    """`measure_memory` in a fresh process, so that no line sees another's memory."""
+    command = [sys.executable, __file__, "--one", name, method]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def time_in_turns(sums: Mapping[str, Sum], repeats: int) -> dict[str, Vector]:
+    """CPU milliseconds of each method, one value for each turn."""
+    times: dict[str, list[float]] = {method: [] for method in sums}
+    for turn in range(repeats + 1):
+        for method, run in sums.items():
+            start = time.process_time()  # CPU time: neighbours on the machine do not count
+            run(ALL)
+            if turn:  # the first warms up
+                times[method].append(1000 * (time.process_time() - start))
+    return {method: np.array(values) for method, values in times.items()}
+
+
+def measure(name: str, repeats: int) -> list[Result]:
+    """All lines of one model."""
     torch.set_num_threads(1)
     # torch's remark that a model's input needs no gradient: true, and of no consequence here.
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
     parameters = sum(parameter.numel() for parameter in MODELS[name][0]().parameters())
-    line = (name, parameters, MODELS[name][2], method)
-    try:
-        run = prepare(name, method)
-        before = resident_mib("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
-        total = run()
-    except InputError:
-        return Result(*line)
-    memory = resident_mib("VmHWM") - before
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()  # CPU time: neighbours on the machine do not count
-        run()
-        times.append(1000 * (time.process_time() - start))
-    reference = prepare(name, "engine onepass")()
-    error = float(np.linalg.norm(total - reference) / np.linalg.norm(reference))
-    comparable = not method.startswith("plain") and method != "engine patient"
-    return Result(*line, min(times), memory, error if comparable else None)
-
-
-def measure_apart(name: str, method: str, repeats: int) -> Result:
-    """Run one line in a fresh process, so that no line sees another's memory."""
-    command = [sys.executable, __file__, "--one", name, method, "--repeats", str(repeats)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Result(**json.loads(done.stdout))
-
-
-def show(results: list[Result]) -> Table:
-    table = Table("model", "method", "ms", "x plain", "MiB", "error", title="One gradient sum")
-    baseline = {each.model: each.time_ms or 0.0 for each in results if each.method == METHODS[0]}
-    for each in results:
-        title = f"{each.model} ({each.parameters:,} parameters, batch {each.batch})"
-        times = (
-            ("refused", "")
-            if each.time_ms is None
-            else (
-                f"{each.time_ms:.1f}",
-                f"{each.time_ms / baseline[each.model]:.1f}",
+    sums: dict[str, Sum] = {}
+    for method in METHODS:
+        with suppress(InputError):
+            run = prepare(name, method)
+            run(ALL)
+            sums[method] = run
+    times = time_in_turns(sums, repeats)
+    opacus = np.minimum(*(times[method] for method in OPACUS))
+    reference = sums["engine onepass"](ALL)
+    results = []
+    for method in METHODS:
+        line = (name, parameters, MODELS[name][2], method)
+        if method not in sums:
+            results.append(Result(*line))
+            continue
+        clipped = not method.startswith("plain") and method != "engine patient"
+        error = np.linalg.norm(sums[method](ALL) - reference) / np.linalg.norm(reference)
+        results.append(
+            Result(
+                *line,
+                time_ms=float(times[method].min()),
+                by_opacus=float(np.median(times[method] / opacus)),
+                memory_mib=memory_apart(name, method),
+                error=float(error) if clipped else None,
+                others=moved(sums[method]) if clipped else None,
             )
         )
-        table.add_row(
-            title if each.method == METHODS[0] else "",
-            each.method,
-            *times,
-            "" if each.memory_mib is None else f"{each.memory_mib:.0f}",
-            "" if each.error is None else f"{each.error:.0e}",
-            end_section=each.method == METHODS[-1],
-        )
-    return table
+    return results
+
+
+def moved(run: Sum) -> float:
+    """How far the sum of the other records moves when the first is taken out, in clips."""
+    without = run(ALL) - run(slice(1)) - run(slice(1, None))
+    return float(np.linalg.norm(without)) / CLIP
+
+
+HEADINGS = {
+    "model": "model",
+    "method": "method",
+    "time_ms": "ms",
+    "by_plain": "x plain",
+    "by_opacus": "x Opacus",
+    "memory_mib": "MiB",
+    "error": "error",
+    "others": "others",
+}
+
+
+def as_row(line: Result, lines: Sequence[Result]) -> Row:
+    """A line of the table, with its time against that of no privacy in float32."""
+    plain_ms = next(each.time_ms for each in lines if each.model == line.model)
+    ratio = line.time_ms / plain_ms if line.time_ms and plain_ms else None
+    title = f"{line.model} ({line.parameters:,} parameters, batch {line.batch})"
+    refused = "" if line.time_ms else " (refused)"
+    return {**asdict(line), "model": title, "method": line.method + refused, "by_plain": ratio}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    """Print the table."""
+    parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        name, method = arguments.one
-        print(json.dumps(asdict(measure(name, method, arguments.repeats))))
+        print(measure_memory(*arguments.one))
         return
-    lines = [(name, method) for name in arguments.models for method in METHODS]
-    results = [measure_apart(name, method, arguments.repeats) for name, method in lines]
-    Console(width=110).print(show(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(each) for each in results], indent=2))
+    lines = [line for name in arguments.models for line in measure(name, arguments.repeats)]
+    publish(
+        "One gradient sum",
+        [as_row(line, lines) for line in lines],
+        target=arguments.json,
+        packages=("numpy", "torch", "opacus"),
+        headings=HEADINGS,
+    )
 
 
 if __name__ == "__main__":

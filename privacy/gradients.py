@@ -102,6 +102,31 @@ def one_pass(model: nn.Module, loss: Loss, x_B: Tensor, y_B: Tensor) -> list[Blo
     return _blocks(used, len(x_B))
 
 
+def values_per_record(model: nn.Module, x_B: Tensor) -> int:
+    """How many values one record leaves at the trainable layers: their inputs and outputs.
+
+    Args:
+        model: A model that passes `check_layers`.
+        x_B: Inputs, records first, of which none is looked at: only the shape of one counts.
+
+    >>> values_per_record(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.ones(7, 3))
+    5
+    """
+    sizes: list[int] = []
+
+    def measure(_: nn.Module, args: tuple[object, ...], output: object) -> None:
+        sizes.extend(part.numel() for part in (*args[:1], output) if isinstance(part, Tensor))
+
+    handles = [layer.register_forward_hook(measure) for _, layer in trainable_layers(model)]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(x_B.new_zeros(1, *x_B.shape[1:]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(sizes)
+
+
 @contextmanager
 def _recorded(model: nn.Module, calls: list[_Call]) -> Iterator[None]:
     """Record every run of a trainable layer, as long as the context is open."""

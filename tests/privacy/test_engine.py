@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from privacy.engine import MARGIN, Clipping, Engine
+from privacy.gradients import values_per_record
 from protocol.errors import InputError
 from tests.privacy import zoo
 from tests.privacy.zoo import Array, cross_entropy
@@ -390,3 +391,33 @@ def test_a_message_never_tells_how_many_records_there_are() -> None:
         engine("mlp").clipped_sum(x, y[:-1])
     assert "37" not in str(caught.value)
     assert "36" not in str(caught.value)
+
+
+def test_only_as_many_records_go_together_as_stay_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = zoo.records("mlp", 11)
+    whole = engine("mlp").clipped_sum(x, y)
+    subject, sizes = engine("mlp"), list[int]()
+    subject.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    each = values_per_record(subject.model, torch.from_numpy(x))
+    monkeypatch.setattr("privacy.engine.CACHED", 4 * each)
+    monkeypatch.setattr("privacy.engine.LEAST_BATCH", 2)
+    assert values_per_record(subject.model, torch.from_numpy(x[:0])) == each
+    sizes.clear()
+    assert off(subject.clipped_sum(x, y), whole) < 1e-12
+    assert sizes == [1, 4, 4, 3]
+    subject.clipped_sum(x[:5], y[:5])
+    assert sizes[4:] == [4, 1]
+    monkeypatch.setattr("privacy.engine.LEAST_BATCH", 5)
+    fresh = engine("mlp")
+    fresh.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    fresh.clipped_sum(x, y)
+    assert sizes[6:] == [1, 5, 5, 1]
+
+
+def test_measuring_a_model_takes_nothing_from_the_generator_of_its_dropout() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double()
+    before = torch.get_rng_state()
+    values_per_record(model, torch.zeros(2, 4, dtype=torch.float64))
+    assert torch.equal(torch.get_rng_state(), before)
