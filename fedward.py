@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, get_type_hints
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_type_hints
 
 import click
 import typer
@@ -23,7 +25,10 @@ from typer.models import ArgumentInfo
 
 from protocol.errors import FedwardError, InputError
 
-__all__ = ["LazyGroup", "Mount", "app", "main"]
+if TYPE_CHECKING:
+    from protocol.jobs import Job
+
+__all__ = ["LazyGroup", "Mount", "app", "main", "planned_job"]
 
 # Flower and Ray report to their makers unless they are told not to; nothing that a hospital starts
 # may call anybody but its coordinator.
@@ -165,6 +170,20 @@ def main() -> None:
     os.environ.update(_SILENCE)
     with _one_line():
         typer.main.get_command(app)(args=sys.argv[1:] or ["--help"], prog_name="fedward")
+
+
+def planned_job(path: Path, *, coordinator: str, roster: str, now: datetime) -> Job:
+    """The job that a coordinator's YAML file would become, for a hospital that looks beforehand.
+
+    It stands here since neither of the two sides imports the other.
+
+    Raises:
+        InputError: The file is wrong, or its parts do not fit each other.
+    """
+    from server.jobs import Origin, resolve  # noqa: PLC0415 - a part, imported when it is run
+    from server.requests import read_request  # noqa: PLC0415
+
+    return resolve(read_request(path), Origin(coordinator=coordinator, roster=roster, now=now))
 
 
 @contextmanager

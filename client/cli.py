@@ -23,6 +23,9 @@ class _Client(LazyGroup):
         "init": Mount("client.init_command:init", "Make keys, a configuration, the card.", _TRUST),
         "trust": Mount("client.trust_command:trust", "Compare fingerprints, pin a roster.", _TRUST),
         "check": Mount("client.check_command:check", "Try everything that a node needs.", _TRUST),
+        "consider": Mount(
+            "client.consider_command:consider", "What the node would answer to a job.", _TRUST
+        ),
         "rotate": Mount("client.trust_command:rotate", "Make new keys for this hospital.", _TRUST),
         "data-check": Mount(
             "client.data_check:data_check", "Read the records as a job's schema would."
