@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,14 +66,19 @@ class NpzSource:
             return array
         return array[:, None] if array.ndim == 3 else np.moveaxis(array, -1, 1)
 
-    def _archive(self) -> np.lib.npyio.NpzFile:
+    @contextmanager
+    def _archive(self) -> Iterator[np.lib.npyio.NpzFile]:
+        """The open archive; nothing in it is ever unpickled."""
+        wrong = InputError(f"{self.path}: no readable NumPy archive", expected="an .npz file")
         try:
-            archive = np.load(self.path, allow_pickle=False)
+            with self.path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
+                    raise wrong
+                with archive:
+                    yield archive
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            archive = None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{self.path}: no readable NumPy archive", expected="an .npz file")
-        return archive
+            raise wrong from None
 
 
 def _columns(files: Sequence[str]) -> dict[str, list[str]]:

@@ -65,13 +65,14 @@ class SqlSource:
     def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[Table]:
         """The named columns; see `client.data.source.Source`."""
         with self._told(), self.session() as connection:
-            quoted = connection.dialect.identifier_preparer.quote
-            names = ", ".join(quoted(name).replace(":", "\\:") for name in columns)
+            names = ", ".join(map(_quoted, columns))
             statement = text(f"SELECT {names} FROM ({self._query}) AS records")  # noqa: S608
             options = {"stream_results": True, "max_row_buffer": rows}
-            result = connection.execute(statement, self.parameters, execution_options=options)
-            for batch in result.partitions(rows):
-                yield rows_of(columns, batch)
+            with connection.execute(
+                statement, self.parameters, execution_options=options
+            ) as result:
+                for batch in result.partitions(rows):
+                    yield rows_of(columns, batch)
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
@@ -186,6 +187,11 @@ def origin(database: Database) -> str:
     scheme, _, rest = database.url.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _quoted(name: str) -> str:
+    """A column's name as SQL has it, safe from SQLAlchemy's parameters as well."""
+    return '"' + name.replace('"', '""').replace(":", "\\:") + '"'
 
 
 def _begin_read_only(connection: Connection) -> None:

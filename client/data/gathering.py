@@ -19,6 +19,7 @@ from client.data.units import Conversion, convert
 from learning.preprocess import patient_key
 from learning.task import Cells, Finding, IntVector, Records, Report, Table, Task
 
+Array = npt.NDArray[Any]
 Gathered = tuple[Records, Report]
 HeldOut = Callable[[Sequence[Identity]], npt.NDArray[np.bool_]]
 
@@ -86,7 +87,7 @@ class Gathering:
     """
 
     task: Task
-    _parts: list[Records] = field(default_factory=list)
+    _parts: tuple[_Growing, _Growing, _Growing] | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     _rows: int = 0
     _found: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -97,10 +98,13 @@ class Gathering:
         if not rows:
             return
         records, report = self.task.records(table)
-        number_N = self._numbered(table, rows)
-        self._parts.append(
-            Records(x_NF=records.x_NF, y_N=records.y_N, patient_N=number_N[records.patient_N])
-        )
+        patient_N = self._numbered(table, rows)[records.patient_N]
+        arrays: tuple[Array, Array, Array] = (records.x_NF, records.y_N, patient_N)
+        if self._parts is None:
+            x, y, patient = arrays
+            self._parts = (_Growing(x), _Growing(y), _Growing(patient))
+        for part, array in zip(self._parts, arrays, strict=True):
+            part.append(array)
         self._rows += rows
         for found in report.findings:
             place = (found.column, found.problem)
@@ -108,11 +112,12 @@ class Gathering:
 
     def done(self) -> Gathered:
         """All records, as if they had come in one table; to be called once."""
-        if not self._parts:
+        if self._parts is None:
             return self.task.records({name: [] for name in self.task.schema.column_names})
         order = {name: place for place, name in enumerate(self.task.schema.column_names)}
         places = sorted(self._found, key=lambda place: order.get(place[0], len(order)))
-        records = _concatenated(self._parts)
+        x_NF, y_N, patient_N = (part.done() for part in self._parts)
+        records = Records(x_NF=x_NF, y_N=y_N, patient_N=patient_N)
         findings = tuple(Finding(*place, self._found[place]) for place in places)
         return records, Report(rows=self._rows, kept=len(records), findings=findings)
 
@@ -126,20 +131,30 @@ class Gathering:
         return np.array(codes, dtype=np.int64)
 
 
-def _concatenated(parts: list[Records]) -> Records:
-    """Batches one after the other, each given back to the system once it is copied.
+class _Growing:
+    """An array that gets longer in place: the system moves a large one's pages and copies nothing.
 
-    Pages of a large array are taken as they are written to, so at no time are there two copies.
+    Args:
+        like: Its first rows; only their shape and type are taken.
     """
-    total, first = sum(map(len, parts)), parts[0]
-    x_NF = np.empty((total, *first.x_NF.shape[1:]))
-    y_N: npt.NDArray[Any] = np.empty(total, dtype=first.y_N.dtype)
-    patient_N = np.empty(total, dtype=np.int64)
-    parts.reverse()
-    end = 0
-    while parts:
-        part = parts.pop()
-        begin, end = end, end + len(part)
-        x_NF[begin:end], y_N[begin:end] = part.x_NF, part.y_N
-        patient_N[begin:end] = part.patient_N
-    return Records(x_NF=x_NF, y_N=y_N, patient_N=patient_N)
+
+    def __init__(self, like: Array) -> None:
+        self._array = np.empty((0, *like.shape[1:]), dtype=like.dtype)
+        self._length = 0
+
+    def append(self, rows: Array) -> None:
+        """Copy rows to the end."""
+        end = self._length + len(rows)
+        if end > len(self._array):
+            self._resize(end + end // 8)
+        self._array[self._length : end] = rows
+        self._length = end
+
+    def done(self) -> Array:
+        """The array without what was kept free."""
+        self._resize(self._length)
+        return self._array
+
+    def _resize(self, length: int) -> None:
+        # Nobody else has seen the array yet, so there is no reference that it could pull away.
+        self._array.resize((length, *self._array.shape[1:]), refcheck=False)
