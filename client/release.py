@@ -148,7 +148,8 @@ class Releaser:
         self.metrics = pooled_metrics(
             self.admitted, self._plan("test"), counts, len(body.counts_contributors)
         )
-        if body.finish:
+        # After the last round whatever asks for no counts brings those of the finished model.
+        if body.round > self.job.training.rounds and not body.evaluate:
             self.session = replace(self.session, metrics=_triples(self.metrics))
 
     def _check_contributors(self, attempt: int, contributors: Sequence[str]) -> None:

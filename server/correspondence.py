@@ -1,19 +1,19 @@
 """Signed letters to hospitals and back: packing, checking and counting, for one job.
 
 Whoever reads an answer here can rely on its signature, its recipient, its job and its place; what
-it says is the business of `server.course`.
+it says is the business of who asked.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from protocol.errors import Code, FedwardError, IntegrityError
 from protocol.jobs import Job
 from protocol.messages import (
+    EVERYBODY,
     Body,
     Header,
     Packet,
@@ -24,35 +24,11 @@ from protocol.messages import (
     read_body,
 )
 from protocol.signing import SigningKey
+from server.checkpoint import Seat
 from server.exchange import Arrival, Exchange
-from server.rounds import Answer
+from server.terms import Answer
 
 B = TypeVar("B", bound=Body)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What the coordinator knows of a hospital that enrolled.
-
-    Args:
-        node: Flower's identifier of its node.
-        signing: Its Ed25519 key, 32 bytes.
-        fingerprint: SHA-256 of that key.
-        member: Canonical bytes of its signed ephemeral keys.
-    """
-
-    node: int
-    signing: bytes
-    fingerprint: str
-    member: bytes
-
-
-@dataclass(frozen=True)
-class Letter(Generic[B]):
-    """One hospital's answer: what it said, None where it refused or failed, and what follows."""
-
-    body: B | None
-    answer: Answer
 
 
 class Correspondence:
@@ -68,51 +44,80 @@ class Correspondence:
         self._job = job
         self._key = key
         self._exchange = exchange
-        self.bytes_up = 0
-        self.bytes_down = 0
+        self.reset()
 
     def reset(self) -> None:
-        """Begin to count bytes anew."""
+        """Begin to count bytes and seconds anew."""
         self.bytes_up = self.bytes_down = 0
+        self.arrivals: dict[str, float] = {}
+        self._begin = time.monotonic()
 
-    def ask_everybody(
-        self, body: Body, place: Place, *, at_least: int, wait_s: float
-    ) -> Iterator[Arrival]:
-        """Ask every connected node, whoever it is, once there are enough or the wait is over."""
-        nodes = self._exchange.nodes(at_least=at_least, wait_s=wait_s)
-        packet = self._pack(body, place, "*")
-        yield from self._ask(dict.fromkeys(nodes, packet), self._job.timeout_s)
+    def arrived(self, site: str) -> None:
+        """Note when a hospital's answer was there."""
+        self.arrivals[site] = time.monotonic() - self._begin
+
+    def nodes(self) -> tuple[int, ...]:
+        """Identifiers of the connected nodes."""
+        return self._exchange.nodes()
+
+    def pause(self, longest_s: float) -> None:
+        """See Exchange."""
+        self._exchange.pause(longest_s)
+
+    def ask_nodes(
+        self,
+        nodes: tuple[int, ...],
+        body: Body,
+        place: Place,
+        take: Callable[[Arrival], None],
+        *,
+        wait_s: float,
+    ) -> None:
+        """Ask nodes, whoever they are.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
+        """
+        packet = self._pack(body, place, EVERYBODY)
+        self._ask(dict.fromkeys(nodes, packet), take, wait_s)
 
     def ask(
         self,
-        sites: Mapping[str, Site],
+        sites: Mapping[str, Seat],
         bodies: Mapping[str, Body],
         place: Place,
         cls: type[B],
         take: Callable[[str, B], Answer] = lambda _, __: Answer(),
         *,
         wait_s: float | None = None,
-    ) -> dict[str, Letter[B]]:
-        """Send each hospital its message and read the answers as they come.
+    ) -> dict[str, Answer]:
+        """Send each hospital its message and use each answer when it comes.
 
         Args:
             sites: Every hospital that enrolled.
             bodies: What to say, by hospital.
             place: Where in the job this belongs; answers must say the same.
             cls: What an answer must be.
-            take: Uses an answer at once; what it raises makes the answer a failure.
+            take: Uses what a hospital said; what it raises makes the answer a failure. Nothing
+                else keeps it: an update is large.
             wait_s: Patience; the job's if not given.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
         """
         names = {sites[site].node: site for site in bodies}
         packets = {
             sites[site].node: self._pack(body, place, sites[site].fingerprint)
             for site, body in bodies.items()
         }
-        letters: dict[str, Letter[B]] = {}
-        for arrival in self._ask(packets, wait_s or self._job.timeout_s):
+        answers: dict[str, Answer] = {}
+
+        def read(arrival: Arrival) -> None:
             site = names[arrival.node]
-            letters[site] = self._read(arrival, site, sites[site].signing, place, cls, take)
-        return letters
+            answers[site] = self._read(arrival, site, sites[site].signing, place, cls, take)
+
+        self._ask(packets, read, self._job.timeout_s if wait_s is None else wait_s)
+        return answers
 
     def open(self, packet: Packet, signing: bytes) -> Header:
         """Verify an answer to this coordinator in this job.
@@ -134,28 +139,32 @@ class Correspondence:
         place: Place,
         cls: type[B],
         take: Callable[[str, B], Answer],
-    ) -> Letter[B]:
+    ) -> Answer:
         if arrival.packet is None:
-            return Letter(None, Answer(code=Code.DEADLINE))
+            return Answer(code=Code.DEADLINE)
+        self.arrived(site)
         try:
             header = self.open(arrival.packet, signing)
             if arrival.packet.kind == Refused.KIND:
-                code = read_body(arrival.packet, header, Refused).code
-                return Letter(None, Answer(code=code))
+                return Answer(code=read_body(arrival.packet, header, Refused).code)
             if _place_of(header) != place:
-                return Letter(None, Answer(code=Code.REPLAYED))
-            body = read_body(arrival.packet, header, cls)
-            return Letter(body, take(site, body))
+                return Answer(code=Code.REPLAYED)
+            return take(site, read_body(arrival.packet, header, cls))
         except IntegrityError:
-            return Letter(None, Answer(code=Code.SIGNATURE))
+            return Answer(code=Code.SIGNATURE)
         except FedwardError:
-            return Letter(None, Answer(code=Code.FAILED))
+            return Answer(code=Code.FAILED)
 
-    def _ask(self, packets: Mapping[int, Packet], wait_s: float) -> Iterator[Arrival]:
+    def _ask(
+        self, packets: Mapping[int, Packet], take: Callable[[Arrival], None], wait_s: float
+    ) -> None:
         self.bytes_down += sum(packet.size for packet in packets.values())
-        for arrival in self._exchange.ask(packets, timeout_s=wait_s):
+
+        def count(arrival: Arrival) -> None:
             self.bytes_up += 0 if arrival.packet is None else arrival.packet.size
-            yield arrival
+            take(arrival)
+
+        self._exchange.ask(packets, count, timeout_s=wait_s)
 
     def _pack(self, body: Body, place: Place, recipient: str) -> Packet:
         deadline = time.time() + self._job.timeout_s

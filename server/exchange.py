@@ -1,9 +1,13 @@
-"""Packets to and from hospitals over Flower's Grid: all that is known here of its records."""
+"""Packets to and from hospitals over Flower's Grid: all that is known here of its records.
+
+Messages are pushed and answers pulled one by one, so that of all the updates of an attempt one is
+in memory at a time.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
@@ -24,68 +28,99 @@ class Arrival:
     packet: Packet | None
 
 
+class HaltedError(Exception):
+    """Somebody asked for the job's end while answers were waited for; no fault of anybody."""
+
+
 class Exchange:
-    """Sends packets and yields answers as they arrive.
+    """Sends packets and hands over answers as they arrive.
 
     Args:
         grid: Flower's view of the connected nodes.
         poll_s: Pause between two looks for answers; 0 where the grid answers at once.
+        halted: Whether to give up waiting.
     """
 
-    def __init__(self, grid: Grid, *, poll_s: float) -> None:
+    def __init__(
+        self, grid: Grid, *, poll_s: float, halted: Callable[[], bool] = lambda: False
+    ) -> None:
         self._grid = grid
         self._poll_s = poll_s
+        self.halted = halted
 
-    def nodes(
-        self, *, at_least: int, wait_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> tuple[int, ...]:
-        """Identifiers of the connected nodes, once there are enough or the wait is over."""
-        end = clock() + wait_s
-        while True:
-            found = tuple(sorted(self._grid.get_node_ids()))
-            if len(found) >= at_least or clock() >= end:
-                return found
-            time.sleep(min(NODE_POLL_S, wait_s))
+    def nodes(self) -> tuple[int, ...]:
+        """Identifiers of the connected nodes."""
+        return tuple(sorted(self._grid.get_node_ids()))
 
-    def ask(self, packets: Mapping[int, Packet], *, timeout_s: float) -> Iterator[Arrival]:
-        """Send one packet to each node and yield each answer when it comes.
+    def check(self) -> None:
+        """Go on, unless somebody asked for the job's end.
+
+        Raises:
+            HaltedError: Somebody did.
+        """
+        if self.halted():
+            raise HaltedError
+
+    def pause(self, longest_s: float) -> None:
+        """Wait before looking for nodes again.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
+        """
+        self.check()
+        time.sleep(max(0.0, min(NODE_POLL_S, longest_s)))
+
+    def ask(
+        self, packets: Mapping[int, Packet], take: Callable[[Arrival], None], *, timeout_s: float
+    ) -> None:
+        """Send one packet to each node and hand over each answer when it comes.
 
         Args:
             packets: Packet by node.
-            timeout_s: Nodes that have not answered by then are yielded without a packet.
+            take: Gets one arrival for each node; nothing keeps an answer that it does not keep.
+            timeout_s: Nodes that have not answered by then are handed over without a packet.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
         """
         sent = self._push(packets, timeout_s)
-        yield from (Arrival(node, None) for node in set(packets) - set(sent.values()))
+        for node in set(packets) - set(sent.values()):
+            take(Arrival(node, None))
         end = time.monotonic() + timeout_s
         while sent and time.monotonic() < end:
-            for reply in self._grid.pull_messages(list(sent)):
-                node = sent.pop(reply.metadata.reply_to_message_id, None)
-                if node is not None:
-                    yield Arrival(node, _packet(reply))
+            for message, node in tuple(sent.items()):
+                self.check()
+                arrived = self._pull(message, node, take)
+                if arrived:
+                    del sent[message]
             if sent and self._poll_s:
                 time.sleep(self._poll_s)
         for node in sent.values():
-            yield Arrival(node, None)
+            take(Arrival(node, None))
 
     def _push(self, packets: Mapping[int, Packet], timeout_s: float) -> dict[str, int]:
-        """Node by message; of a node that has gone Flower takes none, and names it or leaves it."""
-        messages = [
-            self._grid.create_message(
+        """Node by message; of a node that has gone Flower takes none."""
+        sent = {}
+        for node, packet in packets.items():
+            message = self._grid.create_message(
                 content=_content(packet),
                 message_type=MessageType.TRAIN,
                 dst_node_id=node,
                 group_id="",
                 ttl=timeout_s,
             )
-            for node, packet in packets.items()
-        ]
-        taken = set(self._grid.push_messages(messages))
-        # A message has its identifier since it was pushed.
-        return {
-            message.metadata.message_id: node
-            for node, message in zip(packets, messages, strict=True)
-            if message.metadata.message_id in taken
-        }
+            taken = set(self._grid.push_messages([message]))
+            # A message has its identifier since it was pushed.
+            if message.metadata.message_id in taken:
+                sent[message.metadata.message_id] = node
+        return sent
+
+    def _pull(self, message: str, node: int, take: Callable[[Arrival], None]) -> bool:
+        """Look for one answer; what came is in this frame alone and goes with it."""
+        for reply in self._grid.pull_messages([message]):
+            take(Arrival(node, _packet(reply)))
+            return True
+        return False
 
 
 def _content(packet: Packet) -> RecordDict:

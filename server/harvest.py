@@ -1,4 +1,11 @@
-"""What the answers to one attempt bring: contributions to sums, and words that must agree."""
+"""What the answers to one attempt bring: contributions to sums, and words that must agree.
+
+A contribution is added when it comes and not kept. Before anything of an answer is added, all of it
+is held against the sizes that the job states; what only the keyless child can find out, it finds
+before it adds, one contribution at a time. So an answer can be half in: its counts, which are added
+first, without its update. Where all must be in a sum, the attempt is void then. Elsewhere each sum
+names its own contributors, and the hospital is left out afterwards.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +14,12 @@ from typing import TypeVar
 
 from protocol.errors import Code, IntegrityError
 from protocol.messages import Stepped
+from server.checkpoint import Pending
 from server.launch import Metrics
-from server.rounds import Answer
 from server.sums import Collector
+from server.terms import Answer
 
 T = TypeVar("T")
-Result = tuple[tuple[str, ...], bytes]
-"""Whose contributions are in a sum, and the sum."""
 
 
 class Harvest:
@@ -27,7 +33,7 @@ class Harvest:
         self._collectors = collectors
         self._contributors: dict[str, list[str]] = {purpose: [] for purpose in collectors}
         self._metrics: list[Metrics] = []
-        self._models: list[bytes | None] = []
+        self._models: set[bytes | None] = set()
 
     def take(self, site: str, body: Stepped) -> Answer:
         """Add what a hospital released.
@@ -39,12 +45,15 @@ class Harvest:
         if any(payloads[purpose] is None for purpose in self._collectors):
             return Answer(code=Code.FAILED)
         for purpose, collector in self._collectors.items():
+            collector.check(site, payloads[purpose] or b"")
+        for purpose, collector in self._collectors.items():
             if not collector.lost:
                 collector.add(site, payloads[purpose] or b"")
                 # At once: it is in this sum even if what comes with it does not fit into the next.
                 self._contributors[purpose].append(site)
         self._metrics.append(body.metrics)
-        self._models.append(body.model)
+        # A set: all hand over the same, which is then held once.
+        self._models.add(body.model)
         return Answer(key=body.weights_tag)
 
     @property
@@ -55,29 +64,41 @@ class Harvest:
     @property
     def model(self) -> bytes | None:
         """The finished weights; None if two hospitals hand over different ones."""
-        return _agreed(self._models)
+        return _agreed(tuple(self._models))
 
-    def results(self, members: Sequence[str], *, masked: bool) -> dict[str, Result] | None:
-        """The sums by purpose, and their memory is free; None where one is lost.
+    def results(
+        self, members: Sequence[str], *, attempt: int, masked: bool
+    ) -> tuple[Pending, ...] | None:
+        """The sums; None where one is lost.
 
         Args:
+            attempt: The attempt that they are of.
             members: The cohort, in the order of the job.
             masked: Whether only the sum of everybody's contributions means anything.
         """
-        found = {}
+        found = []
         try:
             for purpose, collector in self._collectors.items():
                 came = tuple(site for site in members if site in self._contributors[purpose])
                 if collector.lost:
                     return None
                 if came and (came == tuple(members) or not masked):
-                    found[purpose] = (came, collector.result())
+                    found.append(
+                        Pending(
+                            attempt=attempt,
+                            purpose=purpose,
+                            contributors=came,
+                            total=collector.result(),
+                        )
+                    )
         except IntegrityError:
             return None
-        finally:
-            for collector in self._collectors.values():
-                collector.close()
-        return found
+        return tuple(found)
+
+    def close(self) -> None:
+        """Free the memory of the sums."""
+        for collector in self._collectors.values():
+            collector.close()
 
 
 def _agreed(values: Sequence[T]) -> T | None:

@@ -1,4 +1,4 @@
-"""What a coordinator starts a job with, what it may watch, and how the job ended."""
+"""What a coordinator starts a job with, what it may watch, what it keeps, and how the job ended."""
 
 from __future__ import annotations
 
@@ -18,24 +18,37 @@ class Event:
     """Something that a coordinator may watch: declared, pooled or public, never one hospital's.
 
     Args:
-        kind: `enrolled`, `round`, `evaluated`, `void`, `ended`.
+        kind: `enrolled`, `keys`, `shared`, `round`, `evaluated`, `delivered`, `void`, `finished`,
+            `resumed`, `ended`.
         round: Round that the event belongs to.
-        sites: Hospitals still in the job.
+        sites: Hospitals in the job afterwards.
+        at: Unix time in seconds.
         seconds: How long the exchange took.
         bytes_up: Bytes of all answers.
         bytes_down: Bytes of all messages.
         detail: One line for people.
         metrics: Pooled metrics, where they are published.
+        epoch: The epoch afterwards.
+        attempt: The last attempt's number.
+        voids: Attempts lost so far.
+        arrivals: Seconds until each hospital's answer was there.
+        lost: Code of each hospital that is not in the job.
     """
 
     kind: str
     round: int
     sites: tuple[str, ...]
+    at: float = 0.0
     seconds: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
     detail: str = ""
     metrics: Metrics = field(default_factory=dict)
+    epoch: int = 0
+    attempt: int = 0
+    voids: int = 0
+    arrivals: Mapping[str, float] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +56,8 @@ class Outcome:
     """How a job ended.
 
     Args:
-        status: `completed` or `failed`.
-        reason: Why it failed, for people.
+        status: `completed`, `failed` or `stopped`.
+        reason: Why it did not complete, for people.
         refusals: Code by hospital that did not take part to the end.
         events: What happened, in order.
         metrics: Pooled metrics of the finished model, where they are published.
@@ -62,6 +75,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a coordinator waits; an answer to a message has the job's `timeout_s`.
+
+    Args:
+        join_s: For hospitals to connect before the job begins.
+        rejoin_s: For hospitals that were lost, where the job cannot go on without them, and at
+            its end.
+        enrol_s: For the answer of a hospital that is asked to come back.
+        dismiss_s: For the last word of a hospital that was lost.
+    """
+
+    join_s: float = 120.0
+    rejoin_s: float = 600.0
+    enrol_s: float = 60.0
+    dismiss_s: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """What a coordinator starts a job with.
 
@@ -72,6 +103,7 @@ class Launch:
         roster: The roster that the job names.
         heads: Each hospital's last statement of its ledger head, by fingerprint; updated in place.
         watch: Called with every event.
+        patience: How long it waits.
     """
 
     job: Job
@@ -80,3 +112,4 @@ class Launch:
     roster: Roster
     heads: dict[str, bytes]
     watch: Callable[[Event], None] = lambda _: None
+    patience: Patience = field(default_factory=Patience)

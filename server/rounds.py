@@ -1,187 +1,59 @@
 """The course of a job as a pure state machine: what happened in, what to do next out.
 
-Phases: enrol, keys, rounds (one attempt each, repeated where one is void), evaluate, finish. The
-machine knows no network, clock, key or tensor; `server.course` carries out its commands and reports
-what came back. See docs/adr/0004-masks-and-void-rounds.md for why a missing site voids an attempt.
+Phases: enrol, keys, rounds (one attempt each, repeated where one is void), evaluate, finish, stop.
+The machine knows no network, clock, key or tensor; `server.course` carries out its commands and
+reports what came back. See docs/adr/0004-masks-and-void-rounds.md for why a missing site voids an
+attempt, and docs/adr/0008-recovery.md for how hospitals and the coordinator itself come back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from protocol.errors import Code
-from protocol.jobs import Job
+from server.regroup import absent, lose, next_attempt, regroup, returning, share, stop
+from server.terms import Answer, Attempt, Done, Enrol, MakeKeys, Rules, Share, State, Stop
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """The numbers of a job that decide its course.
-
-    Args:
-        rounds: T, sums that become a model.
-        spare_attempts: V, attempts that may be void.
-        sites: Names of all hospitals asked.
-        min_sites: Fewest contributors.
-        min_honest: Fewest contributors beyond the colluding ones (K - t).
-        colluding_sites: t.
-        encrypted: Whether an epoch needs keys.
-        masked: Whether a missing contributor voids the attempt.
-        evaluate_every: Rounds between counts of the intermediate model; 0 for the last model only.
-        evaluated: Whether held-out patients are counted at all.
-    """
-
-    rounds: int
-    spare_attempts: int
-    sites: tuple[str, ...]
-    min_sites: int
-    min_honest: int
-    colluding_sites: int
-    encrypted: bool
-    masked: bool
-    evaluate_every: int
-    evaluated: bool
-
-    @classmethod
-    def of(cls, job: Job) -> Rules:
-        """The rules that a job's numbers state."""
-        return cls(
-            rounds=job.training.rounds,
-            # Without noise, two sums of the same weights would bare the hospital that is missing
-            # from the second, so no attempt is repeated.
-            spare_attempts=0 if job.privacy.mode == "none" else job.training.spare_attempts,
-            sites=tuple(site.name for site in job.sites),
-            min_sites=job.min_sites,
-            min_honest=2 if job.masked else 1,
-            colluding_sites=job.privacy.colluding_sites if job.masked else 0,
-            encrypted=job.encryption.scheme == "bfv",
-            masked=job.masked,
-            evaluate_every=job.evaluation.every,
-            evaluated=job.privacy.evaluation is not None,
-        )
-
-    def enough(self, members: tuple[str, ...]) -> bool:
-        """Whether these hospitals may form a cohort."""
-        honest = len(members) - self.colluding_sites
-        return len(members) >= self.min_sites and honest >= self.min_honest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One hospital's answer to a command; `code` is set when it refused, failed or was silent.
-
-    Args:
-        code: Why there is no answer, None when there is one.
-        key: What the machine compares among hospitals: fingerprint at enrolment (for the choice of
-            the maker), the weights' tag after a step.
-        initial_weights: Digest of the initial weights, at enrolment.
-    """
-
-    code: Code | None = None
-    key: str = ""
-    initial_weights: str = ""
-
-
-@dataclass(frozen=True)
-class Enrol:
-    """Ask these hospitals to take part."""
-
-    sites: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MakeKeys:
-    """Let the maker make this epoch's keys for the members."""
-
-    maker: str
-    epoch: int
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One exchange with every member of the cohort.
-
-    Args:
-        epoch: The cohort's epoch.
-        attempt: Number of the attempt, never used twice.
-        round: The round that it works on; T + 1 once training is over.
-        members: Whom to ask.
-        train: Members release updates.
-        evaluate: Members release evaluation counts.
-        finish: Members store the model.
-        fresh_keys: The epoch begins: send cohort document and bundles.
-        total_attempt: Send the sum of this attempt's updates; 0 for none.
-        counts_attempt: Send the sum of this attempt's counts; 0 for none.
-    """
-
-    epoch: int
-    attempt: int
-    round: int
-    members: tuple[str, ...]
-    train: bool = False
-    evaluate: bool = False
-    finish: bool = False
-    fresh_keys: bool = False
-    total_attempt: int = 0
-    counts_attempt: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stop:
-    """Nothing more comes of it: tell these hospitals to settle."""
-
-    sites: tuple[str, ...]
-    reason: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """The job is over: `completed`, or `failed` for a reason."""
-
-    status: str
-    reason: str
-
-
-Command = Enrol | MakeKeys | Attempt | Stop | Done
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """Where a job stands; JSON-able through protocol.canonical.
-
-    Args:
-        command: What is being done now.
-        members: Hospitals still in the job, in the job's order.
-        fingerprints: Fingerprint of each enrolled hospital.
-        epoch: Current epoch.
-        attempt: Last attempt number given out.
-        voids: Attempts lost so far.
-        round: Round being worked on.
-        total_attempt: Attempt whose updates' sum the members do not have yet.
-        counts_attempt: Attempt whose counts' sum the members do not have yet.
-        counted: The finished model's counts have been summed.
-    """
-
-    command: Command
-    members: tuple[str, ...] = ()
-    fingerprints: Mapping[str, str]
-    epoch: int = 0
-    attempt: int = 0
-    voids: int = 0
-    round: int = 1
-    total_attempt: int = 0
-    counts_attempt: int = 0
-    counted: bool = False
+MAX_NUMBER = 1 << 31
 
 
 def start(rules: Rules) -> State:
     """The first state: every hospital is asked."""
-    return State(command=Enrol(rules.sites), fingerprints={})
+    return State(command=Enrol(sites=rules.sites))
+
+
+def resume(rules: Rules, state: State) -> State:
+    """The state to go on from after the coordinator's process ended, whatever it was doing.
+
+    Hospitals say where they stand before anything is repeated: what none of them has seen is as
+    good as never sent, and everything else counts as lost.
+    """
+    match state.command:
+        case Stop() | Done():
+            return state
+        case Enrol(again=False):
+            return start(rules)
+    if isinstance(state.command, Attempt) and state.command.releases:
+        state = replace(state, interrupted=state.command.attempt)
+    asked = rules.ordered({*state.members, *absent(rules, state)})
+    command = Enrol(sites=asked, again=True, at_least=max(len(state.members), rules.needed))
+    return replace(state, members=(), command=command)
+
+
+def halt(rules: Rules, state: State, reason: str, *, status: str = "stopped") -> State:
+    """The job ends here: somebody asked for it, or nobody can go on."""
+    sites = rules.ordered({*state.fingerprints})
+    return replace(state, command=Stop(sites=sites, reason=reason, status=status))
 
 
 def advance(
-    rules: Rules, state: State, answers: Mapping[str, Answer], *, summed: bool = True
+    rules: Rules,
+    state: State,
+    answers: Mapping[str, Answer],
+    *,
+    summed: bool = True,
+    back: tuple[str, ...] = (),
 ) -> State:
     """The next state, given what the hospitals answered to `state.command`.
 
@@ -190,92 +62,131 @@ def advance(
         state: The state whose command was carried out.
         answers: One answer for every hospital that was asked.
         summed: False where an attempt's sums were lost here, which voids it for everybody.
+        back: Hospitals that are no members and whose nodes are connected.
     """
     match state.command:
         case Enrol():
-            return _enrolled(rules, state, answers)
-        case MakeKeys(maker=maker):
-            return _keys_made(rules, state, made=answers[maker].code is None)
+            return _enrolled(rules, state, state.command, answers)
+        case MakeKeys():
+            return _keys_made(rules, state, answers[state.command.maker], state.command.maker)
+        case Share():
+            return _shared(rules, state, state.command, answers)
         case Attempt():
-            return _attempted(rules, state, state.command, answers, summed=summed)
-        case Stop(reason=reason):
-            return replace(state, command=Done("failed", reason))
-        case Done():
-            return state
+            return _attempted(rules, state, state.command, answers, summed=summed, back=back)
+        case Stop(reason=reason, status=status):
+            return replace(state, command=Done(status, reason))
+    return state
 
 
-def _enrolled(rules: Rules, state: State, answers: Mapping[str, Answer]) -> State:
-    members = tuple(s for s in rules.sites if answers[s].code is None)
-    refusals = [f"{s}: {answers[s].code}" for s in rules.sites if answers[s].code is not None]
-    odd = _minority({site: answers[site].initial_weights for site in members})
-    if odd:
-        reason = f"initial weights differ at {', '.join(odd)}: install the same release everywhere"
-        return _stop(replace(state, members=members), reason)
-    state = replace(state, members=members, fingerprints={s: answers[s].key for s in members})
-    if not rules.enough(members):
-        detail = f" ({', '.join(refusals)})" if refusals else ""
-        return _stop(state, f"{len(members)} hospitals accepted, {rules.min_sites} needed{detail}")
-    return _new_epoch(rules, state)
+# -- enrolment ----------------------------------------------------------------------------------
 
 
-def _new_epoch(rules: Rules, state: State) -> State:
-    """A new cohort document for the present members, and keys where anything is encrypted."""
-    state = replace(state, epoch=state.epoch + 1)
-    if not rules.encrypted:
-        return _next_attempt(rules, state, fresh_keys=True)
-    maker = min(state.members, key=lambda site: state.fingerprints[site])
-    return replace(state, command=MakeKeys(maker=maker, epoch=state.epoch, members=state.members))
+def _enrolled(rules: Rules, state: State, command: Enrol, answers: Mapping[str, Answer]) -> State:
+    answers = {site: _believed(state, answers[site]) for site in command.sites}
+    state = lose(state, {site: answer.code for site, answer in answers.items()})
+    came = {site: answer for site, answer in answers.items() if answer.code is None}
+    state = _joined(rules, state, came)
+    if not state.initial:
+        odd = minority({site: came[site].initial_weights for site in came})
+        if odd:
+            reason = (
+                f"initial weights differ at {', '.join(odd)}: install the same release everywhere"
+            )
+            return stop(rules, state, reason)
+        if came:
+            state = replace(state, initial=next(iter(came.values())).initial_weights)
+    state = _judged(state, answers)
+    if state.closing and not came:
+        return _closed(rules, state)
+    return regroup(rules, state, patient=not command.again)
 
 
-def _keys_made(rules: Rules, state: State, *, made: bool) -> State:
-    if made:
-        return _next_attempt(rules, state, fresh_keys=True)
-    command = state.command
-    lost = command.maker if isinstance(command, MakeKeys) else ""
-    return _void(rules, replace(state, members=tuple(s for s in state.members if s != lost)))
+def _believed(state: State, answer: Answer) -> Answer:
+    """The answer, or a refusal in its place where it cannot be about this job."""
+    beyond = state.epoch > 0 and answer.step > state.round - 1
+    strange = bool(state.initial) and answer.initial_weights != state.initial
+    absurd = max(answer.step, answer.epoch, answer.attempt) > MAX_NUMBER
+    negative = min(answer.step, answer.epoch, answer.attempt) < 0
+    if answer.code is None and (beyond or strange or absurd or negative):
+        return Answer(code=Code.FAILED)
+    return answer
 
 
-def _next_attempt(rules: Rules, state: State, *, fresh_keys: bool = False) -> State:
-    training = state.round <= rules.rounds
-    counting = rules.evaluated and _counts_due(rules, state)
-    finishing = not training and not counting
-    number = state.attempt + (0 if finishing else 1)
-    command = Attempt(
-        epoch=state.epoch,
-        attempt=number,
-        round=state.round,
-        members=state.members,
-        train=training,
-        evaluate=counting,
-        finish=finishing,
-        fresh_keys=fresh_keys,
-        total_attempt=state.total_attempt,
-        counts_attempt=state.counts_attempt,
+def _joined(rules: Rules, state: State, came: Mapping[str, Answer]) -> State:
+    """The state with these hospitals as members, each as it says that it stands."""
+    keyed = {
+        site
+        for site, answer in came.items()
+        if answer.known and 0 < answer.epoch == state.epoch and site in state.cohort
+    }
+    finished = {site for site, answer in came.items() if answer.finished}
+    measured = {*state.measured} - ({*came} - keyed) | finished
+    return replace(
+        state,
+        members=rules.ordered({*state.members, *came}),
+        keyed=rules.ordered(({*state.keyed} - {*came}) | keyed),
+        measured=rules.ordered(measured),
+        fingerprints={**state.fingerprints, **{site: came[site].key for site in came}},
+        steps={**state.steps, **{site: came[site].step for site in came}},
+        used={**state.used, **{site: came[site].attempt for site in came}},
+        lost={site: code for site, code in state.lost.items() if site not in came},
+        epoch=max([state.epoch, *(answer.epoch for answer in came.values())]),
+        attempt=max([state.attempt, *(answer.attempt for answer in came.values())]),
     )
-    return replace(state, command=command, attempt=number)
 
 
-def _counts_due(rules: Rules, state: State) -> bool:
-    done = state.round - 1
-    if done == rules.rounds:
-        return not state.counted
-    return rules.evaluate_every > 0 and done > 0 and done % rules.evaluate_every == 0
+def _judged(state: State, answers: Mapping[str, Answer]) -> State:
+    """Whether the attempt that the coordinator's end interrupted is lost, or was never made."""
+    number = state.interrupted
+    if not number:
+        return state
+    unseen = all(
+        site in answers and answers[site].code is None and answers[site].attempt < number
+        for site in state.cohort
+    )
+    if unseen and state.attempt == number:
+        return replace(state, interrupted=0, attempt=number - 1)
+    return replace(state, interrupted=0, voids=state.voids + 1)
+
+
+# -- exchanges of a cohort ----------------------------------------------------------------------
+
+
+def _keys_made(rules: Rules, state: State, answer: Answer, maker: str) -> State:
+    if answer.code is None:
+        return share(rules, state)
+    return _void(rules, lose(state, {maker: answer.code}))
+
+
+def _shared(rules: Rules, state: State, command: Share, answers: Mapping[str, Answer]) -> State:
+    came = tuple(site for site in command.members if answers[site].code is None)
+    if came != command.members:
+        return _void(rules, lose(state, {site: answers[site].code for site in command.members}))
+    return next_attempt(rules, replace(state, keyed=came), fresh_keys=True, lacking=command.lacking)
 
 
 def _attempted(
-    rules: Rules, state: State, command: Attempt, answers: Mapping[str, Answer], *, summed: bool
+    rules: Rules,
+    state: State,
+    command: Attempt,
+    answers: Mapping[str, Answer],
+    *,
+    summed: bool,
+    back: tuple[str, ...],
 ) -> State:
-    came = tuple(s for s in command.members if answers[s].code is None)
-    odd = _minority({site: answers[site].key for site in came})
-    came = tuple(s for s in came if s not in odd)
-    # A hospital with other weights is in the sum already, masked or not: nobody may use it.
-    complete = summed and not odd and (came == command.members or not rules.masked)
-    # Whoever answered has applied the sums that this attempt carried.
-    state = replace(state, members=came, total_attempt=0, counts_attempt=0)
+    came = tuple(site for site in command.members if answers[site].code is None)
+    odd = minority({site: answers[site].key for site in came})
+    came = tuple(site for site in came if site not in odd)
+    state = lose(state, {site: answers[site].code for site in command.members})
+    state = _applied(rules, lose(state, dict.fromkeys(odd, Code.INTEGRITY)), command, came)
     if command.finish:
         return _finished(rules, state, command, odd)
-    if not complete or not rules.enough(came):
+    # A hospital with other weights is in the sum already, masked or not: nobody may use it.
+    complete = summed and not odd and (came == command.members or not rules.masked)
+    if not complete or not rules.enough(state.members):
         return _void(rules, state)
+    if not command.releases:
+        return regroup(rules, state)
     state = replace(
         state,
         total_attempt=command.attempt if command.train else 0,
@@ -283,39 +194,51 @@ def _attempted(
         counted=state.counted or not command.train,
         round=state.round + (1 if command.train else 0),
     )
-    return _next_attempt(rules, state)
+    asked = returning(rules, state, back)
+    if asked:
+        return replace(state, command=Enrol(sites=asked, again=True))
+    return regroup(rules, state)
+
+
+def _applied(rules: Rules, state: State, command: Attempt, came: tuple[str, ...]) -> State:
+    """Whoever answered has applied the sums, or the state, that the message carried."""
+    now = dict.fromkeys(came, command.round - 1)
+    told = bool(command.counts_attempt or command.lacking) and state.counted
+    return replace(
+        state,
+        steps={**state.steps, **now},
+        used={**state.used, **dict.fromkeys(came, command.attempt)},
+        keyed=rules.ordered({*state.keyed, *came}),
+        measured=rules.ordered({*state.measured, *(came if told else ())}),
+    )
+
+
+def _void(rules: Rules, state: State) -> State:
+    """An attempt is lost: the charge stays spent; whoever is left tries again in a new epoch."""
+    return regroup(rules, replace(state, voids=state.voids + 1), renew=True)
+
+
+# -- the end ------------------------------------------------------------------------------------
 
 
 def _finished(rules: Rules, state: State, command: Attempt, odd: tuple[str, ...]) -> State:
     if odd:
-        return replace(
-            state, command=Done("failed", f"models differ at {', '.join(odd)}; none is released")
-        )
-    if not rules.enough(state.members):
-        missing = [site for site in command.members if site not in state.members]
-        return replace(
-            state, command=Done("failed", f"no confirmation of the model from {', '.join(missing)}")
-        )
-    return replace(state, command=Done("completed", ""))
+        state = replace(state, confirmed=())
+        return stop(rules, state, f"models differ at {', '.join(odd)}; none is released")
+    state = replace(state, confirmed=rules.ordered({*state.confirmed, *state.members}))
+    missing = tuple(site for site in absent(rules, state) if site in command.members)
+    if missing and not state.closing:
+        again = Enrol(sites=missing, again=True, at_least=len(missing))
+        return replace(state, command=again, closing=True)
+    return _closed(rules, state)
 
 
-def _void(rules: Rules, state: State) -> State:
-    """An attempt is lost: the charge stays spent; the survivors try again in a new epoch."""
-    state = replace(state, voids=state.voids + 1)
-    if not rules.enough(state.members):
-        return _stop(
-            state, f"{len(state.members)} hospitals are left, {rules.min_sites} are needed"
-        )
-    if state.voids > rules.spare_attempts:
-        return _stop(state, f"more than {rules.spare_attempts} attempts failed")
-    return _new_epoch(rules, state)
+def _closed(rules: Rules, state: State) -> State:
+    missing = [site for site in state.cohort if site not in state.confirmed]
+    return stop(rules, state, f"no confirmation of the model from {', '.join(missing)}")
 
 
-def _stop(state: State, reason: str) -> State:
-    return replace(state, command=Stop(sites=state.members, reason=reason))
-
-
-def _minority(values: Mapping[str, str]) -> tuple[str, ...]:
+def minority(values: Mapping[str, str]) -> tuple[str, ...]:
     """Names whose value is not the most frequent one (first by name where two are as frequent)."""
     counts: dict[str, int] = {}
     for name in sorted(values):

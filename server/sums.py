@@ -21,6 +21,13 @@ from strategies.clear import FlowerStrategy
 class Collector(Protocol):
     """Takes one release of every member of a cohort and gives what goes back to all of them."""
 
+    def check(self, site: str, payload: bytes) -> None:
+        """Look at a release without adding it.
+
+        Raises:
+            IntegrityError: It has another size than the job's parameters say.
+        """
+
     def add(self, site: str, payload: bytes) -> None:
         """Take a site's release.
 
@@ -49,6 +56,10 @@ class EncryptedCollector:
     def __init__(self, total: RemoteSum) -> None:
         self._total = total
 
+    def check(self, site: str, payload: bytes) -> None:
+        """See Collector."""
+        self._total.check(payload, sender=site)
+
     def add(self, site: str, payload: bytes) -> None:
         """See Collector."""
         self._total.add(payload, sender=site)
@@ -75,10 +86,14 @@ class ClearCollector:
         self._length = length
         self.vectors: dict[str, FloatVector] = {}
 
-    def add(self, site: str, payload: bytes) -> None:
+    def check(self, site: str, payload: bytes) -> None:
         """See Collector."""
         if len(payload) != 8 * self._length:
             raise IntegrityError(f"plain release of {site}", expected=f"{self._length} float64")
+
+    def add(self, site: str, payload: bytes) -> None:
+        """See Collector."""
+        self.check(site, payload)
         vector = np.frombuffer(payload, dtype="<f8").astype(np.float64)
         if not np.isfinite(vector).all():
             raise IntegrityError(f"plain release of {site}", expected="finite numbers")
@@ -114,6 +129,11 @@ class Sums:
         self._process = process
         clear = job.encryption.scheme == "none" and job.strategy.name.startswith(CLEAR_PREFIX)
         self._flower = _FlowerRun(job) if clear else None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another process can go on; Flower's strategies keep their state in this one."""
+        return self._flower is None
 
     def collector(self, purpose: str, *, cohort_size: int) -> Collector:
         """A new sum of one purpose over a cohort of this size."""

@@ -23,7 +23,7 @@ from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError
 from protocol.jobs import Job
 from server.app import make_app as make_server_app
-from server.launch import Event, Launch, Outcome
+from server.launch import Event, Launch, Outcome, Patience
 from simulations.config import Engine
 from simulations.consortium import Consortium, open_hospital
 from simulations.inline import InlineGrid, run_inline
@@ -100,6 +100,8 @@ def sign(
         roster=consortium.roster,
         heads={},
         watch=watch,
+        # All hospitals are in this process: who is not there now is not there later.
+        patience=Patience(rejoin_s=0.0),
     )
 
 

@@ -216,12 +216,23 @@ class RemoteSum:
 
     def add(self, payload: bytes, *, sender: str = _UNNAMED) -> None:
         """See `Sum.add`; also raises when the child ended while it read the contribution."""
+        self.check(payload, sender=sender)
         try:
-            self._shape.check_payload(len(payload), self._contributions)
             self._owner.ask(self._process, child.ADD, self._number, payload)
         except IntegrityError as error:
             raise error.at(f"contribution of {sender}") from error
         self._contributions += 1
+
+    def check(self, payload: bytes, *, sender: str = _UNNAMED) -> None:
+        """Hold a contribution's size against the sum's, and add nothing.
+
+        Raises:
+            IntegrityError: It is not one contribution's, or there are as many as fit already.
+        """
+        try:
+            self._shape.check_payload(len(payload), self._contributions)
+        except IntegrityError as error:
+            raise error.at(f"contribution of {sender}") from error
 
     def residues(self) -> bytes:
         """See `Sum.residues`; also raises when the child ended."""

@@ -9,6 +9,7 @@ from client.hospital import Hospital
 from learning.artefact import Model, load
 from privacy.he.sum import SumProcess
 from protocol.jobs import Job
+from server.checkpoint import Pending
 from server.course import Course
 from server.exchange import Exchange
 from server.launch import Outcome
@@ -22,10 +23,13 @@ Drop = Callable[[int, int], bool]
 class Run:
     """A job that has run, with everything the coordinator held and received."""
 
-    def __init__(self, course: Course, grid: InlineGrid, outcome: Outcome) -> None:
+    def __init__(
+        self, course: Course, grid: InlineGrid, outcome: Outcome, sums: tuple[Pending, ...]
+    ) -> None:
         self.course = course
         self.grid = grid
         self.outcome = outcome
+        self.sums = sums
 
 
 def run_course(consortium: Consortium, job: Job, *, drop: Drop = lambda _, __: False) -> Run:
@@ -33,10 +37,10 @@ def run_course(consortium: Consortium, job: Job, *, drop: Drop = lambda _, __: F
     with inline_app(Way.to(consortium)) as app, SumProcess() as child:
         grid = InlineGrid(app, len(consortium.names), drop=drop)
         encrypted = job.encryption.scheme == "bfv"
-        course = Course(
-            sign(consortium, job), Exchange(grid, poll_s=0.0), child if encrypted else None
-        )
-        return Run(course, grid, course.run())
+        sums: dict[tuple[int, str], Pending] = {}
+        launch = sign(consortium, job, watch=lambda _: sums.update(course._holding.pending))
+        course = Course(launch, Exchange(grid, poll_s=0.0), child if encrypted else None)
+        return Run(course, grid, course.run(), tuple(sums.values()))
 
 
 def models(consortium: Consortium, job: Job) -> dict[str, Model]:

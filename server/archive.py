@@ -1,0 +1,133 @@
+"""All jobs of a coordinator on its disk, and what hospitals last said of their ledgers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.canonical import to_canonical
+from protocol.config import decode
+from protocol.errors import FedwardError, InputError
+from protocol.jobs import Job
+from protocol.keyfile import replace_file, save_secret, sync_folder
+from server.job_folder import JOB, OUTCOME, SIGNATURE, JobFolder, folder_name
+
+HEADS = "heads.json"
+MIN_PREFIX = 4
+
+
+@dataclass(frozen=True)
+class _Heads:
+    heads: Mapping[str, bytes]
+
+
+class Archive:
+    """The folder `jobs/` of a coordinator.
+
+    Args:
+        base: The folder; made, with mode 0700, where there is none.
+
+    Raises:
+        FedwardError: It cannot be made.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise FedwardError(f"{base}: cannot be made", found=error.strerror) from None
+
+    def create(self, job: Job, signature: bytes) -> JobFolder:
+        """Keep a signed job before anybody is asked; the same job again is the same folder.
+
+        Raises:
+            FedwardError: The disk is full or fails; there is no half-made folder.
+        """
+        path = self._base / folder_name(job)
+        if path.exists():
+            return self._open(path)
+        draft = self._base / f".{secrets.token_hex(8)}"
+        try:
+            draft.mkdir(mode=0o700)
+            save_secret(draft / JOB, job.to_bytes())
+            save_secret(draft / SIGNATURE, signature)
+            draft.rename(path)
+            sync_folder(self._base)
+        except (OSError, InputError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            found = error.strerror if isinstance(error, OSError) else error.found
+            raise FedwardError(
+                f"{path}: cannot be written", found=found, remedy="free space, then launch again"
+            ) from None
+        return self._open(path)
+
+    def find(self, wanted: str) -> JobFolder:
+        """The job of a name, of a folder's name or of the first digits of a digest.
+
+        Raises:
+            InputError: There is none, or more than one.
+        """
+        found = [folder for folder in self.jobs() if _fits(folder, wanted)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(folder.path.name for folder in found or self.jobs())
+        raise InputError(
+            f"{wanted}: {'no such job' if not found else 'more than one job'}",
+            expected=f"one of {names}" if names else "a job; none was launched here",
+            remedy="name it by its folder" if found else None,
+        )
+
+    def jobs(self) -> tuple[JobFolder, ...]:
+        """All jobs, in the order in which they were launched."""
+        paths = [path.parent for path in self._base.glob(f"*/{JOB}") if path.parent.name[0] != "."]
+        paths.sort(key=lambda path: ((path / JOB).stat().st_mtime_ns, path.name))
+        return tuple(self._open(path) for path in paths)
+
+    def unfinished(self) -> tuple[JobFolder, ...]:
+        """Jobs without an outcome."""
+        return tuple(folder for folder in self.jobs() if not (folder.path / OUTCOME).exists())
+
+    def heads(self) -> dict[str, bytes]:
+        """Each hospital's last statement of its ledger head, by fingerprint.
+
+        Raises:
+            InputError: The file is not what was written.
+        """
+        path = self._base / HEADS
+        return dict(decode(_Heads, path.read_bytes(), HEADS).heads) if path.exists() else {}
+
+    def save_heads(self, heads: Mapping[str, bytes]) -> None:
+        """Keep newer statements beside those of other hospitals, also while other jobs do.
+
+        Raises:
+            FedwardError: The disk is full or fails; the file is as before.
+        """
+        if not heads:
+            return
+        with self._locked():
+            merged = _Heads(heads={**self.heads(), **heads})
+            replace_file(self._base / HEADS, to_canonical(merged))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = os.open(self._base / f".{HEADS}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open(self, path: Path) -> JobFolder:
+        return JobFolder(path, save_heads=self.save_heads)
+
+
+def _fits(folder: JobFolder, wanted: str) -> bool:
+    digest = len(wanted) >= MIN_PREFIX and folder.digest.startswith(wanted)
+    return digest or wanted in (folder.job.name, folder.path.name)
