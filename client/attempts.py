@@ -133,9 +133,11 @@ def _check_newer(session: Session, header: Header) -> None:
 
 
 def _check_order(session: Session, body: Step, header: Header) -> None:
-    """Nothing is trained or finished out of its round, and no attempt comes twice."""
-    closing = body.finish and (header.epoch, header.attempt) == (session.epoch, session.attempt)
-    if not closing:
+    """Nothing is trained or finished out of its round, and nothing is released twice."""
+    # Sums alone, or the end, need no number of their own: nothing leaves with them.
+    silent = not (body.train or body.evaluate)
+    same = (header.epoch, header.attempt) == (session.epoch, session.attempt)
+    if not (silent and same):
         _check_newer(session, header)
     trained = body.round > session.job.training.rounds
     if (body.train and trained) or (body.finish and (body.evaluate or not trained)):
