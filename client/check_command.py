@@ -39,7 +39,7 @@ from protocol.config import load_yaml, parse, read
 from protocol.errors import FedwardError
 from protocol.roster import Roster
 
-_JOB_DISK, _JOB_MEMORY = 4 * 2**30, 8 * 2**30
+_MIB = 2**20
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _PACKAGES = ("fedward", "flwr", "torch", "tenseal")
 _FILE_WIDTH = 120
@@ -95,15 +95,15 @@ def examine(path: Path, job: Path | None, *, offline: bool, timeout_s: float) ->
     if roster is not None and not offline:
         yield from check_connection(
             roster,
-            proxy=None,
+            proxy=config.node.proxy,
             environment=os.environ,
             clock=lambda: datetime.now(UTC),
             timeout_s=timeout_s,
         )
     yield from _data(config, base, wanted)
     yield from check_ledger(base / config.ledger, config.populations, identity)
-    yield check_disk(shutil.disk_usage(base).free, _JOB_DISK)
-    yield check_memory(_available(Path("/proc/meminfo")), _JOB_MEMORY)
+    yield check_disk(shutil.disk_usage(base).free, config.node.disk_mb * _MIB)
+    yield check_memory(_available(Path("/proc/meminfo")), config.node.memory_mb * _MIB)
     yield _versions()
 
 

@@ -58,8 +58,7 @@ def renew(
 ) -> None:
     """Issue the server's certificate anew; hospitals notice nothing.
 
-    The key stays, so that the file changes in one step. A running coordinator takes the new
-    certificate over when it is started again.
+    The key stays, so that the file changes in one step; a running coordinator notices it.
     """
     folder = Folder.open(server)
     until, renewed = renewed_certificate(folder, datetime.now(UTC), force=force)
