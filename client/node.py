@@ -27,7 +27,7 @@ from typing import Any
 from client.children import ZYGOTE, Nursery
 from client.hospital import JOURNAL_WAIT_S, HospitalConfig
 from client.node_config import NodeConfig
-from client.node_log import begin_log
+from client.node_log import logging_to
 from client.node_state import StateFolder
 from client.supernode import Link, SuperNode
 from client.supervisor import POLL_S, Desk, Supervisor
@@ -108,12 +108,12 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(folder.locked())
         desk = stack.enter_context(_open_desk(config, base, folder))
-        begin_log(folder.logs, size_mb=node.log_mb, kept=node.log_files)
+        link = _link(desk.roster, base / config.keys, folder, node)
+        stack.enter_context(logging_to(folder.logs, size_mb=node.log_mb, kept=node.log_files))
         if stop is None:
             stop = stack.enter_context(_signals(float(node.stop_s)))
         # Requests to our own SuperNode must not go to a proxy.
         os.environ.update(environment(node, folder.path, {}))
-        link = _link(desk.roster, base / config.keys, folder, node)
         supernode = SuperNode(link)
         stack.callback(supernode.close)
         nursery = Nursery(

@@ -10,6 +10,8 @@ import json
 import logging
 import logging.handlers
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -46,8 +48,11 @@ class Terminal(logging.Formatter):
         return f"{text}  {values}" if values else text
 
 
-def begin_log(folder: Path, *, size_mb: int, kept: int, stream: TextIO | None = None) -> None:
-    """Log to a rotated file of mode 0600 in `folder`, and to standard error.
+@contextmanager
+def logging_to(
+    folder: Path, *, size_mb: int, kept: int, stream: TextIO | None = None
+) -> Iterator[None]:
+    """Log to a rotated file of mode 0600 in `folder`, and to standard error, for a while.
 
     Args:
         folder: The log folder.
@@ -65,12 +70,20 @@ def begin_log(folder: Path, *, size_mb: int, kept: int, stream: TextIO | None = 
     screen = logging.StreamHandler(stream)
     screen.setFormatter(Terminal() if stream.isatty() else JsonLines())
     root = logging.getLogger()
+    level = root.level
     root.setLevel(logging.INFO)
-    for handler in (file, screen):
-        root.addHandler(handler)
     # Flower's clients log every request at this level.
     for name in ("httpx", "httpcore", "flwr"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in (file, screen):
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (file, screen):
+            root.removeHandler(handler)
+        file.close()
+        root.setLevel(level)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -183,9 +183,9 @@ class Supervisor:
         """Let the job's process answer."""
         job, header = arrival.job, arrival.header
         self._progress(arrival, "under way")
-        self._report()
         try:
             child = self._nursery.child(job.digest)
+            self._report()
             reply = child.ask(
                 arrival.packet, until=header.deadline + GRACE_S, abandoned=self._stopping
             )

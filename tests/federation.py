@@ -11,6 +11,7 @@ import ipaddress
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -258,7 +259,7 @@ class SuperLink:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError((self.folder / "output").read_text())
         try:
-            verify = str(self.files.ca)
+            verify = ssl.create_default_context(cafile=str(self.files.ca))
             with httpx.Client(verify=verify, trust_env=False) as client:
                 return client.get(f"https://{self.address}/health").is_success
         except httpx.HTTPError:
