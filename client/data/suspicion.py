@@ -24,7 +24,7 @@ TELLING = 6
 # A unit is suspected if converting it brings nearly all numbers to where they are expected.
 _NEARLY_ALL, _HARDLY_ANY = 0.9, 0.05
 _UNITS = (
-    "mmol/l", "µmol/l", "mg/dl", "g/l", "g/dl", "mg/l", "µg/l", "ng/ml",
+    "mmol/l", "mg/dl", "µmol/l", "g/l", "g/dl", "mg/l", "µg/l", "ng/ml",
     "degC", "degF", "K", "mmHg", "kPa", "hPa", "kg", "g", "lb", "m", "cm", "mm", "in",
     "years", "months", "days", "hours", "minutes", "s", "1/s", "1/min", "mV", "µV", "1", "%",
 )  # fmt: skip
@@ -78,8 +78,9 @@ class UnitSuspicion:
         return near_N
 
     def _best(self, counts: dict[str, int], of: int) -> str | None:
-        unit = max(counts, key=lambda name: counts[name], default=None)
-        return unit if unit is not None and counts[unit] >= _NEARLY_ALL * of else None
+        """Of the units that nearly all numbers fit, the one that brings most to the centre."""
+        units = [unit for unit in counts if counts[unit] >= _NEARLY_ALL * of]
+        return max(units, key=lambda unit: self._near[unit], default=None)
 
 
 def _candidates(column: Column) -> dict[str, Conversion]:
@@ -187,8 +188,13 @@ class PatientSuspicion:
 
 
 def _plain(key: str) -> str:
-    """A patient's number as somebody types it who does not care."""
-    return re.sub(r"[\W_]", "", key.casefold()).lstrip("0") or key
+    """A patient's number as somebody types it who does not care.
+
+    >>> _plain("P-0017") == _plain("p17"), _plain("1-001") == _plain("10-01")
+    (True, False)
+    """
+    parts = re.findall(r"\d+|[^\W\d_]+", key.casefold())
+    return "-".join(part.lstrip("0") or "0" if part.isdigit() else part for part in parts) or key
 
 
 def _several(of_N: npt.NDArray[np.int64], different_N: npt.NDArray[np.int64]) -> bool:

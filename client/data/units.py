@@ -100,12 +100,8 @@ def _converted(value: float, theirs: str, column: Column) -> float:
     registry = _registry()
     source, target = _parsed(theirs, column.name), _parsed(column.unit, column.name)
     try:
-        quantity = registry.Quantity(value, source.units)
-        if column.molar_mass is None:
-            converted = quantity.to(target.units)
-        else:
-            mass = registry.Quantity(column.molar_mass, "g/mol")
-            converted = quantity.to(target.units, "chemistry", mw=mass)
+        quantity = _amount(registry.Quantity(value, source.units), target.units, column)
+        converted = quantity.to(target.units)
     except (pint.DimensionalityError, pint.OffsetUnitCalculusError):
         raise InputError(
             f"units.{column.name}: {theirs!r} cannot be converted",
@@ -113,6 +109,17 @@ def _converted(value: float, theirs: str, column: Column) -> float:
             remedy="between mass and amount a conversion needs molar_mass in the schema",
         ) from None
     return float(converted.magnitude) * source.factor / target.factor
+
+
+def _amount(quantity: Any, target: Any, column: Column) -> Any:
+    """A mass as an amount of substance, or the other way round, if that is what the target asks."""
+    if column.molar_mass is None:
+        return quantity
+    mass = _registry().Quantity(column.molar_mass, "g/mol")
+    ratio = (1 * quantity.units / target).dimensionality
+    if ratio == mass.dimensionality:
+        return quantity / mass
+    return quantity * mass if ratio == (1 / mass).dimensionality else quantity
 
 
 @dataclass(frozen=True)
