@@ -81,10 +81,12 @@ def data_check(
     if isinstance(here.source, DicomConfig):
         dropped = DicomSource(hospital.parent, here.source).identifying()
         found = dataclasses.replace(found, dropped=dropped)
+    warning = unprotected(here.patient, task.schema.patient)
     if as_json:
-        typer.echo(json.dumps(to_document(name, found), indent=2))
+        told = to_document(name, found) | {"warnings": [warning] if warning else []}
+        typer.echo(json.dumps(told, indent=2))
     else:
-        _print(name, here, found)
+        _print(name, here, found, warning)
     if report is not None:
         save_page(report, page(f"Data set {name}", found, LOCAL))
     if not (found.clean or allow_findings):
@@ -142,6 +144,25 @@ def _inspected(
         gaps: dict[str, Any] = {name: [None] * rows for name in absent}
         inspection.add({**convert(table, units), **gaps})
     return inspection.done()
+
+
+def unprotected(declared: str | None, protected: str | None) -> str:
+    """Why a node would refuse to protect these patients in this way; empty where it would not.
+
+    Args:
+        declared: The patient's column that the hospital declared.
+        protected: The one that the job's schema names.
+
+    >>> unprotected("case", "case"), unprotected(None, None)
+    ('', '')
+    """
+    if declared is None or declared == protected:
+        return ""
+    whom = "each record" if protected is None else f"whoever {protected!r} names"
+    return (
+        f"the data set names its patients in {declared!r} and the job protects {whom} instead: "
+        "the node will refuse the job; ask for a schema with this patient column"
+    )
 
 
 def to_document(name: str, found: Profile) -> dict[str, Any]:
@@ -243,7 +264,7 @@ def _named(column: ColumnProfile) -> str:
     return f"{column.name} ({', '.join(column.problems)})" if column.problems else column.name
 
 
-def _print(name: str, config: DatasetConfig, found: Profile) -> None:
+def _print(name: str, config: DatasetConfig, found: Profile, warning: str) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
@@ -259,6 +280,8 @@ def _print(name: str, config: DatasetConfig, found: Profile) -> None:
         console.print(_remedies_table(found), Text(), sep="\n")
     if found.dropped:
         console.print(Text(f"Tags that no record keeps   {', '.join(found.dropped)}\n"))
+    if warning:
+        console.print(Text(f"Warning: {warning}", style="yellow"))
     verdict = "clean" if found.clean else "not clean"
     console.print(Text(f"Verdict: {verdict}", style="bold green" if found.clean else "bold red"))
     console.print(Text(LOCAL))

@@ -295,6 +295,22 @@ class TestWhatIsChecked:
         with pytest.raises(InputError, match=r"sepsis\.patient: the source lacks 'PATNR'"):
             data_check(files.hospital, files.job)
 
+    def test_patients_that_the_job_would_protect_as_records(
+        self, files: Files, report: Report, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        files.datasets("sepsis", patient="patient")
+        assert report()[0]["warnings"] == []
+        files.document({"dataset": "sepsis", "schema": {**SCHEMA, "patient": None}})
+        document, complaint = report()
+        (warning,) = document["warnings"]
+        assert "names its patients in 'patient' and the job protects each record" in warning
+        assert complaint == ""
+        data_check(files.hospital, files.job)
+        assert "Warning: the data set names its patients" in capsys.readouterr().out
+        files.datasets("sepsis", patient="admitted")
+        files.document({"dataset": "sepsis", "schema": SCHEMA})
+        assert "whoever 'patient' names" in report()[0]["warnings"][0]
+
     def test_a_schemas_mistake_has_its_line(self, files: Files) -> None:
         files.job.write_text(
             "dataset: sepsis\nschema:\n  columns:\n"
