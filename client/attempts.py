@@ -112,7 +112,7 @@ class Attempts:
             raise
         if not body.finish:
             return stepped
-        self._sessions.save(finish(self._hospital, releaser))
+        finish(self._hospital, releaser, self._sessions.save)
         return replace(stepped, head=self._hospital.ledger.statement())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,27 +21,26 @@ from protocol.jobs import Job
 from protocol.tensors import weights_digest
 
 
-def finish(hospital: Hospital, releaser: Releaser) -> Session:
-    """Settle the budget and store the model, once; asked again, nothing changes.
+def finish(hospital: Hospital, releaser: Releaser, save_session: Callable[[Session], None]) -> None:
+    """Store the model and settle the budget, once; asked again, nothing changes.
 
-    A crash between any two steps is made good by the next finish: the same settlement may come
-    again, and a model of this job that is in the store already is the one.
+    A crash between any two steps is made good by the next finish: a model of this job that is in
+    the store already is the one, and the same settlement may come again. The budget is settled
+    last, so that a node which does not say that it finished can still release. The session stays
+    until the job is closed: others may need its state.
 
     Args:
         hospital: The hospital.
         releaser: The last step, with the final weights and the pooled metrics.
-
-    Returns:
-        The session, which stays until the job is closed: others may still need its state.
+        save_session: Makes the session last.
     """
     session, job = releaser.session, releaser.job
-    if session.model:
-        return session
-    used = hospital.ledger.settle(job.digest, hospital.clock())
-    folder = find_model(hospital.models, job) or store_model(hospital, releaser, used["update"])
-    hospital.journal.append("model", {"job": job.digest, "folder": folder.name})
+    if not session.model:
+        folder = find_model(hospital.models, job) or store_model(hospital, releaser)
+        hospital.journal.append("model", {"job": job.digest, "folder": folder.name})
+        save_session(replace(session, model=folder.name))
+    hospital.ledger.settle(job.digest, hospital.clock())
     hospital.forget()
-    return replace(session, model=folder.name)
 
 
 def find_model(store: Path, job: Job) -> Path | None:
@@ -54,15 +54,16 @@ def find_model(store: Path, job: Job) -> Path | None:
     return None
 
 
-def store_model(hospital: Hospital, releaser: Releaser, attempts: int) -> Path:
+def store_model(hospital: Hospital, releaser: Releaser) -> Path:
     """Write the finished model and its card into this hospital's store.
 
     Args:
         hospital: The hospital.
         releaser: The last step, with the final weights and the pooled metrics.
-        attempts: Attempts in which this hospital released an update.
     """
     job, weights = releaser.job, releaser.weights
+    account = hospital.ledger.account(job.digest)
+    attempts = 0 if account is None else account.least_used["update"]
     past = versions(hospital.models, job.name)
     card = ModelCard(
         name=job.name,

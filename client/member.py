@@ -20,6 +20,7 @@ from client.epochs import Epochs
 from client.hospital import Hospital
 from client.session import Session, Sessions
 from client.withdraw import close_forgotten, end_job
+from learning.artefact import clear_stale
 from protocol.errors import (
     BusyError,
     Code,
@@ -64,6 +65,7 @@ class Member:
         self._enrolment = Enrolment(hospital, sessions)
         self._epochs = Epochs(hospital, sessions)
         self._attempts = Attempts(hospital, sessions, self._enrolment, self._epochs)
+        clear_stale(hospital.models)
 
     def answer(self, packet: Packet) -> Packet:
         """Carry out what the coordinator asks, or refuse with a code."""

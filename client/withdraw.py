@@ -120,15 +120,19 @@ def close_forgotten(
     return tuple(
         end_job(hospital, sessions, job.digest, "forgotten")
         for job in sessions.jobs()
-        if now >= _last(job, stored=_stored(sessions, job), grace=grace)
+        if _closed(hospital, job) or now >= _last(sessions, job, grace)
     )
 
 
-def _last(job: Job, *, stored: bool, grace: timedelta) -> datetime:
+def _closed(hospital: Hospital, job: Job) -> bool:
+    """Whether an end was interrupted after the ledger had it."""
+    account = hospital.ledger.account(job.digest)
+    return account is not None and account.finished
+
+
+def _last(sessions: Sessions, job: Job, grace: timedelta) -> datetime:
+    """When a job is given up."""
+    session = sessions.load(job.digest) or sessions.recall(job.digest)
+    stored = session is not None and bool(session.model)
     expires = datetime.fromisoformat(job.expires)
     return expires if stored else expires + grace
-
-
-def _stored(sessions: Sessions, job: Job) -> bool:
-    session = sessions.load(job.digest) or sessions.recall(job.digest)
-    return session is not None and bool(session.model)

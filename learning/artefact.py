@@ -8,6 +8,7 @@ this program; whatever differs by one bit is refused with its name and digest.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -28,6 +29,7 @@ from learning.task import FloatArray, FloatVector, Task, load_task
 from protocol.errors import InputError, IntegrityError
 from protocol.tensors import weights_digest
 
+INCOMING = ".incoming-"
 CARD, WEIGHTS, SUMS = "card.json", "weights.safetensors", "SHA256SUMS"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -85,8 +87,11 @@ def _sums(files: Mapping[str, bytes]) -> bytes:
 def _publish(place: Path, files: Mapping[str, bytes]) -> None:
     """Write files into a hidden folder, force them to disk, and give it its name."""
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    incoming = Path(tempfile.mkdtemp(prefix=".incoming-", dir=place.parent))
+    incoming = Path(tempfile.mkdtemp(prefix=INCOMING, dir=place.parent))
+    # Held while the folder is filled, so that `clear_stale` can tell it from one left behind.
+    lock = os.open(incoming, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for name, data in files.items():
             with (incoming / name).open("xb") as file:
                 file.write(data)
@@ -100,7 +105,27 @@ def _publish(place: Path, files: Mapping[str, bytes]) -> None:
         if error.errno not in _TAKEN:
             raise
     finally:
+        os.close(lock)
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def clear_stale(store: Path) -> None:
+    """Remove what processes that were killed while they saved a model have left in the store.
+
+    A folder that a living process is filling stays.
+    """
+    for incoming in store.glob(f"*/{INCOMING}*"):
+        try:
+            lock = os.open(incoming, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(incoming, ignore_errors=True)
+        except OSError:
+            continue
+        finally:
+            os.close(lock)
 
 
 def _sync(folder: Path) -> None:

@@ -140,16 +140,24 @@ class Stage:
             job=self.job.digest, roster=self.job.roster, epoch=1, members=members
         )
 
-    def begin(self, number: int, members: Mapping[str, bytes]) -> Epoch:
-        """The next epoch of hospitals that have just enrolled, with keys where it needs any."""
+    def begin(self, number: int, members: Mapping[str, bytes]) -> Epoch | None:
+        """The next epoch of hospitals that have just enrolled, with keys where it needs any.
+
+        None where its maker has gone meanwhile.
+        """
         cohort = Cohort.assemble(
             job=self.job.digest,
             roster=self.job.roster,
             epoch=number,
             members=[CohortMember.from_bytes(member) for member in members.values()],
         )
-        encrypted = self.job.encryption.scheme == "bfv"
-        return Epoch(cohort, self.bundles(cohort) if encrypted else {})
+        if self.job.encryption.scheme == "none":
+            return Epoch(cohort, {})
+        packet = self.ask_for_keys(cohort)
+        if packet.kind == Refused.KIND:
+            return None
+        made = self.read(cohort.maker.name, packet, KeysMade)
+        return Epoch(cohort, from_canonical(made.bundles))
 
     def share(self, epoch: Epoch, attempt: int, base: int, without: Sequence[str]) -> Given:
         """Let all members but those vouch for their state, and one of them seal it."""
@@ -207,10 +215,12 @@ class Stage:
         found: bytes = total.result() if packing is None else total.residues()
         return found
 
-    def bundles(self, cohort: Cohort) -> Mapping[str, bytes]:
-        maker = cohort.maker.name
+    def ask_for_keys(self, cohort: Cohort) -> Packet:
         body = MakeKeys(cohort=cohort.to_bytes())
-        made = self.read(maker, self.say(maker, body, self.place(cohort, 0)), KeysMade)
+        return self.say(cohort.maker.name, body, self.place(cohort, 0))
+
+    def bundles(self, cohort: Cohort) -> Mapping[str, bytes]:
+        made = self.read(cohort.maker.name, self.ask_for_keys(cohort), KeysMade)
         found: dict[str, bytes] = from_canonical(made.bundles)
         return found
 

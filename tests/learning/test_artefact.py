@@ -223,3 +223,27 @@ def test_the_store_lists_its_models(place: Path) -> None:
     assert models(store) == (("sepsis", 1), ("sepsis", 2), ("sepsis", 10))
     assert versions(store, "flu") == ()
     assert models(store / "nowhere") == ()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place.parent.parent
+    stale = place.parent / f"{artefact.INCOMING}dead"
+    stale.mkdir()
+    (stale / CARD).write_bytes(b"half a card")
+    (place.parent / f"{artefact.INCOMING}file").touch()
+    artefact.clear_stale(store / "nowhere")
+    sync = artefact._sync
+
+    def sweep_meanwhile(folder: Path) -> None:
+        # Another process of this hospital starts while this one saves.
+        artefact.clear_stale(store)
+        sync(folder)
+
+    monkeypatch.setattr(artefact, "_sync", sweep_meanwhile)
+    weights_P = load(place).weights_P
+    second = save(store, card_of(weights_P, 2), weights_P)
+    assert not stale.exists()
+    assert verify(second).version == 2
+    assert verify(place).version == 1
