@@ -354,3 +354,21 @@ def test_a_table_without_a_column_is_refused_by_name(case: Case) -> None:
     del table["crp"]
     with pytest.raises(InputError, match="crp"):
         task.records(table)
+
+
+@every_case
+def test_patients_are_numbered_in_order_of_first_appearance(case: Case) -> None:
+    """Rows that are left out included: batches of a source are joined by these numbers."""
+    task = case.build()
+    if task.schema.patient is None:
+        return
+    known = task.schema.label.texts[0]
+    table: dict[str, list[str | float | None]] = {
+        name: [None] * 5 for name in task.schema.column_names
+    }
+    table |= {
+        task.schema.patient: ["c", "a", None, "c", "b"],
+        task.schema.label.name: [known, "no such class", known, known, known],
+    }
+    records, _ = task.records(table)
+    assert records.patient_N.tolist() == [0, 0, 2]
