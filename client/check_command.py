@@ -22,7 +22,6 @@ from rich.text import Text
 from client.checks import (
     Finding,
     check_columns,
-    check_connection,
     check_disk,
     check_keys,
     check_ledger,
@@ -30,6 +29,7 @@ from client.checks import (
     check_trust,
     failed,
 )
+from client.connection_check import check_connection
 from client.data.opening import open_source
 from client.hospital import HospitalConfig
 from client.init_command import CONFIG

@@ -15,15 +15,14 @@ import pytest
 from client.check_command import _available
 from client.checks import (
     Finding,
-    check_clock,
     check_columns,
-    check_connection,
     check_disk,
     check_keys,
     check_ledger,
     check_memory,
     check_trust,
 )
+from client.connection_check import check_clock, check_connection
 from client.dialling import Reply, proxy_for
 from client.policy import Budget, Population
 from privacy.keys import Identity
