@@ -105,10 +105,11 @@ class Course:
             self._exchange.halted = lambda: False
         try:
             after = self._answered(state)
+            kind, detail = _describe(state, after)
         except HaltedError:
             after = rounds.halt(self._rules, state, STOPPED)
+            kind, detail = "stopping", STOPPED
         self._holding.prune(after)
-        kind, detail = _describe(state, after)
         self._note(kind, detail, state, after, time.monotonic() - begin)
         self._keep(after)
         return after

@@ -19,7 +19,7 @@ class Event:
 
     Args:
         kind: `enrolled`, `keys`, `shared`, `round`, `evaluated`, `delivered`, `void`, `finished`,
-            `resumed`, `ended`.
+            `resumed`, `stopping`, `ended`.
         round: Round that the event belongs to.
         sites: Hospitals in the job afterwards.
         at: Unix time in seconds.

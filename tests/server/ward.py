@@ -64,6 +64,8 @@ class Hospitals:
         self._deaths = {death.message: death for death in deaths}
         self._up: dict[str, tuple[Hospital, Member]] = {}
         self.messages = 0
+        self.received = dict.fromkeys(consortium.names, 0)
+        self.gone: dict[str, int] = {}
         self.kinds: list[str] = []
         self.left: set[tuple[str, int, str, str]] = set()
         self._app = make_app(self._member)
@@ -72,6 +74,9 @@ class Hospitals:
         name = self._consortium.names[int(context.node_config["partition-id"])]
         death = self._deaths.get(self.messages)
         self.messages += 1
+        self.received[name] += 1
+        if self.received[name] > self.gone.get(name, self.messages):
+            return Message(Error(1, "the hospital is gone"), reply_to=message)
         self.kinds.append(bytes(message.content.array_records["packet"]["kind"].data).decode())
         if death is None:
             return self._answer(name, message, context)
