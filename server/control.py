@@ -56,7 +56,13 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One Flower run: whether its ServerApp may still act, and how it ended if not."""
+    """One Flower run.
+
+    Args:
+        run: Flower's number.
+        over: Whether its ServerApp can act no longer.
+        ending: How it ended, for the administrator.
+    """
 
     run: int
     over: bool
@@ -154,11 +160,10 @@ class Control:
         """
         with _translated("list runs", allowed=_NOT_FOUND):
             found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
-            for number, entry in found.items():
-                if number == run and entry.status.status != "finished":
-                    return Run(run=run, over=False, ending="")
-                if number == run:
-                    return Run(run=run, over=True, ending=entry.status.sub_status)
+            if run in found:
+                status = found[run].status
+                ending = ": ".join(part for part in (status.sub_status, status.details) if part)
+                return Run(run=run, over=status.status == "finished", ending=ending)
         return Run(run=run, over=True, ending="unknown")
 
     def stop_run(self, run: int) -> None:

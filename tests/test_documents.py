@@ -40,7 +40,7 @@ INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FILE = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
-NAME = re.compile(rf"^(?:{'|'.join(PACKAGES)})(?:\.\w+)+$")
+NAME = re.compile(rf"^(?!server\.(?:yaml|pem|key)$)(?:{'|'.join(PACKAGES)})(?:\.\w+)+$")
 COMMAND = re.compile(r"^(?:\.venv/bin/)?(fedward( .*)?)$")
 
 
@@ -164,7 +164,7 @@ def test_every_command_in_a_configuration_runs_on_files_that_exist() -> None:
         "fedward clinet ledger",
         "fedward client fly",
         "fedward simulate demo --wings",
-        "fedward run",
+        "fedward ran",
         "fedward --wings",
     ],
 )

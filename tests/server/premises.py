@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from protocol.signing import SigningKey
 from server.config import Folder
 
 HOSPITALS = ("north", "south", "east")
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def found(base: Path, *, port: int = 0, **config: object) -> Folder:
@@ -31,19 +33,32 @@ def found(base: Path, *, port: int = 0, **config: object) -> Folder:
         port: Where the SuperLink will listen; 0 for one that is free now.
         config: Further keys of server.yaml.
     """
-    port = port or free_port()
-    address = f"127.0.0.1:{port}"
-    (base / "server.yaml").write_text(
-        yaml.safe_dump({"address": address, "bind": address, "patience_s": 3.0, **config})
-    )
-    folder = Folder.open(base / "server.yaml")
-    for path in (folder.signing_key, folder.certificate, folder.jobs / "x"):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+    folder = lay_out(base, port, config)
     key = SigningKey.generate()
     key.save(folder.signing_key)
     certify(folder)
     cards = tuple(Identity.create(base / "hospitals" / name, name).card() for name in HOSPITALS)
     write_roster(folder, key, cards)
+    return folder
+
+
+def settle(base: Path, key: SigningKey, roster: Roster) -> Folder:
+    """The folder of a coordinator that has a key and a roster, and needs no certificate."""
+    folder = lay_out(base, 0, {"address": roster.address})
+    key.save(folder.signing_key)
+    folder.roster.write_bytes(roster.sign(key))
+    return folder
+
+
+def lay_out(base: Path, port: int, config: Mapping[str, object]) -> Folder:
+    """The configuration and empty folders; hospitals are not waited for long."""
+    address = f"127.0.0.1:{port or free_port()}"
+    (base / "server.yaml").write_text(
+        yaml.safe_dump({"address": address, "bind": address, "patience_s": 0.5, **config})
+    )
+    folder = Folder.open(base / "server.yaml")
+    for path in (folder.signing_key, folder.certificate, folder.jobs / "x"):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 
@@ -58,6 +73,13 @@ def write_roster(folder: Folder, key: SigningKey, cards: tuple[Card, ...], numbe
         ca=folder.ca.read_text(),
     )
     folder.roster.write_bytes(roster.sign(key))
+
+
+def write_job(path: Path, **changes: object) -> Path:
+    """A job for the three hospitals: the one that `fedward new job` writes."""
+    document = yaml.safe_load((CONFIGS / "jobs" / "template.yaml").read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**document, **changes}), encoding="utf-8")
+    return path
 
 
 def certify(folder: Folder, *, days: int = 30) -> None:

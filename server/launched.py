@@ -1,0 +1,81 @@
+"""The ServerApp that Flower's process imports: it finds its job in the coordinator's folder.
+
+Flower starts one process for each run. Whoever reaches the Control API can start a run, so what a
+run brings is only the name of a job: its bytes are taken from the archive, and there must be one
+that this coordinator signed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from privacy.he.sum import SumProcess
+from protocol.bundle import SignedJob
+from protocol.errors import InputError
+from protocol.signing import verify
+from server.archive import Archive
+from server.config import ENVIRONMENT, Folder
+from server.course import Course
+from server.exchange import Exchange
+from server.launch import Launch, Patience
+from server.presence import hold
+
+LOCK = "lock"
+POLL_S = 0.2
+HANDOVER_S = 30.0
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Carry out the job that the run names."""
+    named = os.environ.get(ENVIRONMENT, "")
+    if not named:
+        raise InputError(f"no {ENVIRONMENT} in the environment", remedy="use fedward server up")
+    carry_out(Folder.open(Path(named)), str(context.run_config.get("job", "")), grid)
+
+
+def carry_out(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:
+    """Run one job from where it stands to its end, and keep how it ended.
+
+    Args:
+        folder: The coordinator's folder.
+        text: The signed job as the run's bundle carries it.
+        grid: The way to the nodes.
+        poll_s: Pause between two looks for answers.
+
+    Raises:
+        InputError: The text is no job of this folder.
+        IntegrityError: This coordinator did not sign it.
+        BusyError: Another process carries it out.
+    """
+    key = folder.load_key()
+    signed = SignedJob.from_text(text)
+    verify(key.public, "job", signed.job, signed.signature)
+    archive = Archive(folder.jobs)
+    kept = archive.find(signed.digest)
+    with hold(kept.path / LOCK, wait_s=HANDOVER_S):
+        if kept.outcome is not None:
+            return
+        launch = Launch(
+            job=kept.job,
+            signature=kept.signature,
+            key=key,
+            roster=folder.load_roster(key.fingerprint),
+            heads=archive.heads(),
+            patience=_patience(folder.config.patience_s),
+        )
+        child = SumProcess() if kept.job.encryption.scheme == "bfv" else nullcontext()
+        with child as sums:
+            kept.save_outcome(Course(launch, Exchange(grid, poll_s=poll_s), sums, kept).run())
+
+
+def _patience(wait_s: float) -> Patience:
+    """How long a job waits for hospitals, as the configuration says it in one number."""
+    return Patience(join_s=wait_s, rejoin_s=wait_s)

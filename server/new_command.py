@@ -1,0 +1,55 @@
+"""`fedward new`: a commented file to start from, of each kind that a person writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from protocol.errors import InputError
+
+Kind = Literal["job", "hospital", "server"]
+_FILES: dict[Kind, tuple[str, str]] = {
+    "job": ("jobs/template.yaml", "job.yaml"),
+    "hospital": ("hospital/example.yaml", "hospital.yaml"),
+    "server": ("server/example.yaml", "server.yaml"),
+}
+_PLACES = ("configs", "simulations/configs")
+
+
+def new(
+    kind: Annotated[Kind, typer.Argument(help="What to write.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="Where to; job.yaml, hospital.yaml or server.yaml here.")
+    ] = None,
+) -> None:
+    """Write a commented file that is right as it stands: change what is yours.
+
+    Every key is explained where it stands, and what is left out has the careful value. A file that
+    exists is never overwritten.
+    """
+    source, usual = _FILES[kind]
+    wanted = path or Path(usual)
+    try:
+        with wanted.open("x", encoding="utf-8") as file:
+            file.write(template(source))
+    except FileExistsError:
+        raise InputError(f"{wanted}: exists already", remedy="name another file") from None
+    except OSError as error:
+        raise InputError(f"{wanted}: cannot be written", found=error.strerror) from None
+    Console().print(f"Wrote {wanted}", soft_wrap=True, highlight=False)
+
+
+def template(source: str) -> str:
+    """The text of a file under configs/, from a checkout or from the installed package.
+
+    Raises:
+        InputError: The installation lacks it.
+    """
+    root = Path(__file__).parent.parent
+    for place in _PLACES:
+        if (found := root / place / source).is_file():
+            return found.read_text(encoding="utf-8")
+    raise InputError(f"configs/{source} is missing", remedy="install fedward again")
