@@ -41,11 +41,23 @@ from simulations.consortium import hospital_names
 
 PACKAGES = ["nvflare>=2.9,<2.10", "torch", "tenseal>=0.3.18,<0.4"]
 SITES, RECORDS, FEATURES = 3, 100, 30
-WIDTHS = {"800 parameters": 16, "100,000 parameters": 300}
+WIDTHS = {"800": 16, "100,000": 300}
 FLARE = {"FLARE, plain": ["--simulator"], "FLARE, encrypted": ["--encrypted"]}
 OURS = {
     "Fedward, mode none": PrivacyRequest(mode="none"),
     "Fedward, mode distributed": PrivacyRequest(mode="distributed", epsilon=3.0),
+}
+HEADINGS = {
+    "network": "parameters",
+    "run": "run",
+    "wall_s": "wall s",
+    "start_s": "start s",
+    "round_s": "round s",
+    "kb_per_site_and_round": "kB/site, round",
+    "peak_mb": "peak MB",
+    "round_s ratio": "round, ratio",
+    "kb_per_site_and_round ratio": "bytes, ratio",
+    "peak_mb ratio": "memory, ratio",
 }
 LOOPBACK_UP = ["ip", "link", "set", "lo", "up"]
 LIMIT_S = 600.0
@@ -69,7 +81,7 @@ def namespaced(command: list[str], environment: dict[str, str]) -> tuple[float, 
         while process.poll() is None and time.perf_counter() - begun < LIMIT_S:
             members = members_of(process.pid) or members
             peak_mb = max(peak_mb, sum(map(proportional_mb, members)))
-            time.sleep(0.2)
+            time.sleep(0.5)
         seconds = time.perf_counter() - begun
         late = process.poll() is None
         for member in members if late else ():
@@ -223,6 +235,7 @@ def main() -> None:
         rows,
         target=arguments.json,
         packages=["fedward", "torch", "tenseal", "flwr"],
+        headings=HEADINGS,
     )
 
 
