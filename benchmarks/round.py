@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ from privacy.plan import PrivacyRequest
 from protocol.jobs import Job, Named, Site
 from server.jobs import resolve
 from server.launch import Event
-from server.requests import EvaluationRequest, JobRequest, TrainingRequest
+from server.requests import EncryptionRequest, EvaluationRequest, JobRequest, TrainingRequest
 from simulations.consortium import Consortium, declared, found, hospital_names
 from simulations.engine import run_job
 
@@ -194,6 +194,7 @@ class Case:
         records: Records of each hospital, all of them for training.
         rounds: Rounds.
         evaluate: Rounds between two evaluations; 0 evaluates the finished model only.
+        mode: `distributed`, with masks between all pairs of hospitals, or `local`, without any.
     """
 
     sites: int
@@ -201,6 +202,7 @@ class Case:
     records: int
     rounds: int
     evaluate: int
+    mode: Literal["distributed", "local"] = "distributed"
 
     @property
     def task(self) -> Named:
@@ -241,8 +243,8 @@ class Case:
             self.shares(),
             dataset="bench",
             test_fraction=0.2,
-            modes=("distributed",),
-            strategies=("fedsgd",),
+            modes=(self.mode,),
+            strategies=("fedsgd", "fedavg"),
             tasks=("diagnosis",),
             noise_seed=None,
             split_seed=0,
@@ -258,7 +260,8 @@ class Case:
             task=self.task,
             sites=tuple(Site(name=n, train_size=a, test_size=b) for n, (a, b) in sizes.items()),
             intended_use="measurement",
-            privacy=PrivacyRequest(mode="distributed", epsilon=3.0, evaluation_epsilon=3.0),
+            privacy=PrivacyRequest(mode=self.mode, epsilon=3.0, evaluation_epsilon=3.0),
+            encryption=EncryptionRequest(masks=self.mode == "distributed"),
             training=TrainingRequest(rounds=self.rounds),
             evaluation=EvaluationRequest(every=self.evaluate),
             timeout_s=24 * 3600,

@@ -26,7 +26,8 @@ from tests.simulations.runs import models
 digests = {}
 for engine in ("inline", "ray"):
     consortium = make_consortium(Path(sys.argv[1]) / engine, noise_seed=11)
-    job = make_job(consortium, make_request())
+    # On a busy machine each of Ray's workers takes half a minute for its imports alone.
+    job = make_job(consortium, make_request(timeout_s=200))
     outcome = run_job(consortium, job, engine=engine)
     found = models(consortium, job)
     digests[engine] = sorted({m.card.digests.weights for m in found.values()}) + [outcome.status]
