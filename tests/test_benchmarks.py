@@ -33,6 +33,10 @@ SMALL = {
         {"modulus", "peers", "seconds", "ms_per_peer_and_million_words"},
     ),
     "noise.py": (["--values", "500"], {"draw", "ms"}),
+    "scale.py": (
+        ["--sites", "3", "--parameters", "100", "--records", "20", "--rounds", "2"],
+        {"sites", "parameters", "found_s", "round_s", "cpu_s", "exponent", "peak_mb", "adding_mb"},
+    ),
 }
 
 
