@@ -7,6 +7,7 @@ own authority. No other module asks it.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,10 @@ class Control:
 
 def build_bundle(signed: SignedJob) -> bytes:
     """The app bundle of a job, as Flower's own builder makes it."""
-    return build_fab_from_files({"pyproject.toml": pyproject(signed).encode()})[0]
+    with warnings.catch_warnings():
+        # The builder uses a name of its file patterns that goes out of use.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return build_fab_from_files({"pyproject.toml": pyproject(signed).encode()})[0]
 
 
 def local_address(bind: str) -> str:
