@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +19,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from client.children import ZYGOTE, Nursery
@@ -29,6 +26,7 @@ from client.hospital import JOURNAL_WAIT_S, HospitalConfig
 from client.node_config import NodeConfig
 from client.node_log import logging_to
 from client.node_state import StateFolder
+from client.stopping import Stop, signals
 from client.supernode import Link, SuperNode
 from client.supervisor import POLL_S, Desk, Supervisor
 from protocol.config import read
@@ -44,47 +42,11 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LI
 _ALWAYS = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "NO_PROXY": "127.0.0.1,localhost",
     # Large messages come and go; without these the allocator keeps their memory.
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
-
-
-class Stop:
-    """Whether the node was told to stop, and since when.
-
-    Args:
-        patience_s: Seconds that an answer under way gets.
-    """
-
-    def __init__(self, patience_s: float) -> None:
-        self._told = threading.Event()
-        self._patience_s = patience_s
-        self._since = 0.0
-
-    def tell(self) -> None:
-        """Stop; the second call gives up the answer under way."""
-        if self._told.is_set():
-            self._patience_s = 0.0
-        else:
-            self._since = time.monotonic()
-            self._told.set()
-
-    @property
-    def told(self) -> bool:
-        """Whether no new message is to be taken."""
-        return self._told.is_set()
-
-    @property
-    def impatient(self) -> bool:
-        """Whether the answer under way is to be given up as well."""
-        return self.told and time.monotonic() - self._since > self._patience_s
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not when told to stop."""
-        self._told.wait(seconds)
 
 
 def run(
@@ -111,9 +73,10 @@ def run(
         link = _link(desk.roster, base / config.keys, folder, node)
         stack.enter_context(logging_to(folder.logs, size_mb=node.log_mb, kept=node.log_files))
         if stop is None:
-            stop = stack.enter_context(_signals(float(node.stop_s)))
-        # Requests to our own SuperNode must not go to a proxy.
-        os.environ.update(environment(node, folder.path, {}))
+            stop = stack.enter_context(signals(float(node.stop_s)))
+        # This process speaks to its own SuperNode, never through a proxy, and tells the coordinator
+        # of a dead one, through the hospital's.
+        os.environ.update(_ways(node))
         supernode = SuperNode(link)
         stack.callback(supernode.close)
         nursery = Nursery(
@@ -135,9 +98,12 @@ def environment(node: NodeConfig, folder: Path, own: Mapping[str, str]) -> dict[
         own: The environment that this process was started with.
     """
     kept = {name: own[name] for name in _KEPT if name in own}
+    return {**kept, **_ALWAYS, **_ways(node), "FLWR_HOME": str(folder / "flwr")}
+
+
+def _ways(node: NodeConfig) -> dict[str, str]:
     proxy = {} if node.proxy is None else {"HTTPS_PROXY": node.proxy}
-    # At this level Flower says that a connection was lost; no request is quoted.
-    return {**kept, **_ALWAYS, **proxy, "FLWR_HOME": str(folder / "flwr")}
+    return {"NO_PROXY": "127.0.0.1,localhost", **proxy}
 
 
 def _threads(node: NodeConfig) -> dict[str, str]:
@@ -159,6 +125,7 @@ def _link(roster: Roster, keys: Path, folder: StateFolder, node: NodeConfig) -> 
         port=node.runtime_port,
         environment={
             **environment(node, folder.path, os.environ),
+            # At this level Flower says that a connection was lost; most lines are dropped.
             "FLWR_LOG_LEVEL": "DEBUG",
         },
     )
@@ -177,23 +144,6 @@ def _open_desk(config: HospitalConfig, base: Path, folder: StateFolder) -> Itera
             journal=journal,
             folder=folder,
         )
-
-
-@contextmanager
-def _signals(patience_s: float) -> Iterator[Stop]:
-    """SIGTERM and SIGINT tell the node to stop; a second one makes it impatient."""
-    stop = Stop(patience_s)
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.tell()
-
-    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Node:

@@ -81,6 +81,7 @@ class SuperNode:
         self.starts = 0
         self.connected = False
         self.node: int | None = _load_id(link.folder)
+        self._listener: threading.Thread | None = None
         self.runtime: Runtime | None = None
         """The local interface; None while the process does not run."""
 
@@ -113,18 +114,17 @@ class SuperNode:
     def close(self) -> None:
         """End the process; it says goodbye to the coordinator itself."""
         process, self._process = self._process, None
-        self._drop_runtime()
         if process is None:
             return
         process.terminate()
         try:
             process.wait(END_S)
+            # Gone in order: the next start has nobody to dismiss.
+            (self._link.folder / "node_id").unlink(missing_ok=True)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return
-        # Gone in order: the next start has nobody to dismiss.
-        (self._link.folder / "node_id").unlink(missing_ok=True)
+        self._drop_runtime()
 
     def _start(self) -> None:
         link = self._link
@@ -146,7 +146,8 @@ class SuperNode:
         self.starts += 1
         self._began = time.monotonic()
         self.runtime = Runtime(f"127.0.0.1:{port}", secret)
-        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._listener.start()
         _LOG.info("Flower's node started", extra={"pid": self._process.pid})
 
     def _command(self, port: int) -> list[str]:
@@ -187,21 +188,28 @@ class SuperNode:
         """Follow what the process says: its state, and what an administrator should see."""
         if process.stdout is None:
             return
-        for raw in process.stdout:
-            line = _COLOUR.sub("", raw).strip()
-            found = _ID.search(line)
-            if found is not None:
-                self.node, self.connected = int(found[1]), True
-                replace_file(self._link.folder / "node_id", found[1].encode())
-                _LOG.info("connected", extra={"node": self.node})
-            elif _LOST in line or _FOUND in line:
-                self.connected = _FOUND in line
-            elif any(text in line for text in _SENT):
-                self._sent += 1
-            elif _TOLD.search(line) and not any(text in line for text in _EXPECTED):
-                _LOG.warning("Flower: %s", line)
+        with process.stdout as lines:
+            for line in lines:
+                self._follow(_COLOUR.sub("", line).strip())
+
+    def _follow(self, line: str) -> None:
+        found = _ID.search(line)
+        if found is not None:
+            self.node, self.connected = int(found[1]), True
+            replace_file(self._link.folder / "node_id", found[1].encode())
+            _LOG.info("connected", extra={"node": self.node})
+        elif _LOST in line or _FOUND in line:
+            self.connected = _FOUND in line
+        elif any(text in line for text in _SENT):
+            self._sent += 1
+        elif _TOLD.search(line) and not any(text in line for text in _EXPECTED):
+            _LOG.warning("Flower: %s", line)
 
     def _drop_runtime(self) -> None:
+        """Let go of a process that ended, once all that it said was heard."""
+        if self._listener is not None:
+            self._listener.join(END_S)
+            self._listener = None
         if self.runtime is not None:
             self.runtime.close()
             self.runtime = None

@@ -8,7 +8,6 @@ out one at a time, whichever job it is of.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,21 +15,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from client.children import ChildGoneError, Nursery
+from client.gate import check_gate
 from client.node_config import NodeConfig
-from client.node_state import Asked, StateFolder, summarise
+from client.node_state import StateFolder
 from client.reception import Arrival, receive
 from client.runner import Assignment, Runtime
 from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
-from protocol.jobs import Job
 from protocol.journal import Journal
 from protocol.messages import (
-    Enrol,
     Enrolled,
     Header,
     Packet,
     Place,
     Refused,
-    Stop,
     Stopped,
     pack,
 )
@@ -43,7 +40,6 @@ GRACE_S = 10.0
 """What an answer gets beyond its deadline, after which the coordinator takes none."""
 NO_ANSWER = "this node could not answer"
 """All that the coordinator learns where even a refusal could not be made."""
-_MEGABYTE = 2**20
 _LOG = logging.getLogger(__name__)
 
 
@@ -173,7 +169,7 @@ class Supervisor:
             code = error.code if isinstance(error, RefusalError) else Code.SIGNATURE
             return self._refuse(code, str(error), None)
         try:
-            self._admit(arrival)
+            check_gate(arrival, self._desk.config, self._desk.folder, self._desk.clock())
         except RefusalError as error:
             self._progress(arrival, f"refused: {error.code}")
             return self._refuse(error.code, str(error), arrival.header)
@@ -199,58 +195,6 @@ class Supervisor:
             self._nursery.drop(job.digest)
         self._progress(arrival, reply.kind)
         return reply
-
-    # -- what the administrator decides ---------------------------------------------------------
-
-    def _admit(self, arrival: Arrival) -> None:
-        """Refuse what the administrator, or the machine, does not take on.
-
-        Raises:
-            RefusalError: With code `waiting`, `policy` or `busy`.
-        """
-        job, folder = arrival.job, self._desk.folder
-        known = folder.load_job(job.digest)
-        if known is None:
-            folder.add_job(self._asked(job))
-            known = folder.load_job(job.digest)
-        if known is None or arrival.packet.kind == Stop.KIND:
-            return
-        if known.decision == "waiting":
-            raise RefusalError(
-                Code.WAITING,
-                f"job {job.name!r} waits for this hospital's administrator",
-                remedy=f"fedward client jobs approve {job.digest[:12]}",
-            )
-        if known.decision != "approved":
-            raise RefusalError(Code.POLICY, f"job {job.name!r} was {known.decision} here")
-        if arrival.packet.kind == Enrol.KIND and not known.begun:
-            self._check_room()
-
-    def _check_room(self) -> None:
-        """Refuse a new job while the node is paused or the disk is full."""
-        folder, config = self._desk.folder, self._desk.config
-        if folder.paused:
-            raise RefusalError(
-                Code.BUSY, "this node is paused", remedy="fedward client resume CONFIG"
-            )
-        free_mb = shutil.disk_usage(folder.path).free // _MEGABYTE
-        if free_mb < config.disk_mb:
-            raise RefusalError(
-                Code.BUSY,
-                "the disk of the state folder is too full to begin a job",
-                expected=f"{config.disk_mb} MiB free",
-                found=f"{free_mb} MiB",
-            )
-
-    def _asked(self, job: Job) -> Asked:
-        return Asked(
-            digest=job.digest,
-            name=job.name,
-            summary=summarise(job),
-            decision="approved" if self._desk.config.approval == "auto" else "waiting",
-            seen=self._desk.clock().isoformat(timespec="milliseconds"),
-            expires=job.expires,
-        )
 
     # -- refusals and notes ---------------------------------------------------------------------
 

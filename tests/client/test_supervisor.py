@@ -169,7 +169,7 @@ def test_a_job_waits_for_the_administrator_and_begins_when_approved(scene: Setti
     stage = scene(approval="manual")
 
     assert stage.code(stage.say(stage.enrol())) == "waiting"
-    assert f"jobs approve {stage.job.digest[:12]}" in stage.journal()
+    assert f"jobs approve CONFIG {stage.job.digest[:12]}" in stage.journal()
     stage.folder.decide(stage.job.digest, "approved")
 
     assert stage.say(stage.enrol()).kind == "enrolled"
