@@ -112,7 +112,7 @@ def check(
         InputError: It cannot be read, or has none of the schema's columns.
         DroppedError: It was lost every time.
     """
-    offered = source.columns()
+    offered = again(source.columns)
     asked = task.schema.column_names
     absent = [column for column in asked if column not in offered]
     if len(absent) == len(asked):
@@ -219,7 +219,7 @@ def _choose(config: HospitalConfig, name: str | None) -> str:
 
 def _check_patient(name: str, config: DatasetConfig, source: Source) -> None:
     """The column that the split goes by must be there, or no job can be split."""
-    offered = source.columns()
+    offered = again(source.columns)
     if config.patient is not None and config.patient not in offered:
         raise InputError(
             f"datasets.{name}.patient: the source lacks {config.patient!r}",

@@ -15,7 +15,7 @@ import numpy as np
 from client.data.config import SourceConfig
 from client.data.gathering import gather_sides
 from client.data.opening import open_source
-from client.data.source import Source
+from client.data.source import Source, again
 from client.data.split import Identity, is_held_out
 from client.data.units import conversions
 from client.node_config import NodeConfig
@@ -203,7 +203,7 @@ class Hospital:
 
     def columns(self, dataset: str) -> tuple[str, ...]:
         """Columns that a data set declares; reads no record."""
-        return () if dataset not in self.config.datasets else self._source(dataset).columns()
+        return () if dataset not in self.config.datasets else again(self._source(dataset).columns)
 
     def entropy(self, dataset: str, *context: str) -> Entropy:
         """Where noise, rounding and sampling for one release draw from.

@@ -8,11 +8,21 @@ import pytest
 
 from tests.postgres import Postgres, found, running
 
+NO_SERVER = "PostgreSQL is not installed: apt-get install postgresql"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was not tested, even where reasons are not shown."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_SERVER in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests were skipped: {NO_SERVER}", red=True)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL, started once."""
     if found() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+        pytest.skip(NO_SERVER)
     with running() as server:
         yield server
