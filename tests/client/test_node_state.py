@@ -38,12 +38,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_one_node_holds_it(folder: StateFolder) -> None:
-    assert not folder.running
+    seen = [folder.running]
     with folder.locked():
-        assert folder.running
+        seen.append(folder.running)
         with pytest.raises(BusyError, match="runs on this folder already"), folder.locked():
             pass
-    assert not folder.running
+    seen.append(folder.running)
+
+    assert seen == [False, True, False]
 
 
 def test_status_is_what_was_said_last(folder: StateFolder) -> None:
