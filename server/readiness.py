@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import shutil
 import socket
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +30,7 @@ RENEW_BEFORE = timedelta(days=30)
 LEAST_DISK_BYTES = 200 * 2**20
 LITTLE_DISK_BYTES = 2 * 2**30
 _LOOPBACK = "127.0.0.1"
+_LOOK_S = 0.2
 
 
 def check_ready(folder: Folder, now: datetime) -> tuple[str, ...]:
@@ -118,12 +120,29 @@ def check_disk(folder: Folder) -> tuple[str, ...]:
     return ()
 
 
-def check_port(config: ServerConfig) -> None:
+def check_port(config: ServerConfig, *, wait_s: float = 0.0) -> None:
     """Refuse a port that somebody listens on.
+
+    Args:
+        config: Says where the SuperLink listens.
+        wait_s: How long to wait for a SuperLink whose coordinator was killed to notice it.
 
     Raises:
         InputError: The address cannot be bound.
     """
+    end = time.monotonic() + wait_s
+    while (found := _try_port(config)) is not None:
+        if time.monotonic() >= end:
+            raise InputError(
+                f"bind: {config.bind} cannot be listened on",
+                found=found,
+                remedy="stop what listens there, or choose another port",
+            )
+        time.sleep(_LOOK_S)
+
+
+def _try_port(config: ServerConfig) -> str | None:
+    """Why a port cannot be listened on, None if it can."""
     host, port = config.listens
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -131,11 +150,8 @@ def check_port(config: ServerConfig) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
     except OSError as error:
-        raise InputError(
-            f"bind: {config.bind} cannot be listened on",
-            found=error.strerror,
-            remedy="stop what listens there, or choose another port",
-        ) from None
+        return error.strerror
+    return None
 
 
 def _check_name(path: Path, certificate: x509.Certificate, host: str) -> None:

@@ -24,6 +24,8 @@ from server.readiness import check_port, check_ready
 from server.service import Service, Tell
 from server.webhook import Webhook
 
+HANDOVER_S = 10.0
+
 
 def up(
     config: Annotated[
@@ -44,7 +46,7 @@ def up(
             remedy="fedward server status says how it fares",
         )
     warnings = check_ready(folder, datetime.now(UTC))
-    check_port(folder.config)
+    check_port(folder.config, wait_s=HANDOVER_S)
     # Requests to the own SuperLink must not go through the hospital's proxy either.
     unproxied = environment(folder)["NO_PROXY"]
     os.environ.update({"NO_PROXY": unproxied, "no_proxy": unproxied})

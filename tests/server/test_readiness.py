@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,3 +125,12 @@ def test_a_port_that_is_taken(folder: Folder) -> None:
     taken = pytest.raises(InputError, match=r"bind: .* cannot be listened on.*already in use")
     with socket.create_server(folder.config.listens), taken:
         check_port(folder.config)
+
+
+def test_a_port_that_becomes_free_in_time(folder: Folder) -> None:
+    """As after a coordinator was killed: its SuperLink ends a moment later."""
+    listener = socket.create_server(folder.config.listens)
+    closing = threading.Timer(0.3, listener.close)
+    closing.start()
+    check_port(folder.config, wait_s=10.0)
+    closing.join()
