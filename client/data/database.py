@@ -95,8 +95,10 @@ class SqlSource:
     def _engine(self) -> Engine:
         try:
             url = make_url(self.database.url)
-        except ArgumentError:
-            raise InputError("url: not a database's address") from None
+        except (ArgumentError, ValueError):
+            raise InputError(
+                "url: no database's address", expected="postgresql://user@host:port/name"
+            ) from None
         return self._sqlite(url) if url.get_backend_name() == "sqlite" else self._postgresql(url)
 
     def _sqlite(self, url: URL) -> Engine:

@@ -275,3 +275,16 @@ class TestPasswords:
 def test_a_timeout_is_above_nothing(timeout_s: float) -> None:
     with pytest.raises(InputError, match="timeout_s; expected above 0"):
         Database(url="sqlite:///a", timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("url", ["postgresql://db:port/ward", "postgresql://[::1/ward"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(InputError, match="url: no database's address"):
+        of(url, "SELECT 1").columns()
+
+
+def test_an_address_cannot_lift_what_the_session_is_held_to(ward: Postgres) -> None:
+    lifted = ward.url() + "&options=-cdefault_transaction_read_only%3Doff"
+    with of(lifted, "SELECT 1").session() as connection, pytest.raises(DBAPIError):
+        connection.execute(text("DELETE FROM ward.stays"))
+    assert count(ward) == 2
