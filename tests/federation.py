@@ -179,7 +179,11 @@ class SuperLink:
                 stderr=output,
                 start_new_session=True,
             )  # fmt: skip
-        wait_for(self._listens, START_S)
+        try:
+            wait_for(self._listens, START_S)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End it."""

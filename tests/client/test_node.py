@@ -34,15 +34,18 @@ class Federation:
 
     def __init__(self, folder: Path) -> None:
         self.superlink = SuperLink(folder / "superlink", federation.free_port())
-        self.superlink.start()
         consortium = make_consortium(folder / "consortium")
         self.consortium = federation.connect(
             consortium, self.superlink.address, self.superlink.ca.decode()
         )
         self.home = self.consortium.folder / "north"
-        self.number = self.superlink.register(self.home / "keys" / "node.key")
         self.node = Node(federation.hospital_config(self.consortium, "north"))
         self.job = make_job(self.consortium, make_request())
+        self.number = 0
+
+    def open(self) -> None:
+        self.superlink.start()
+        self.number = self.superlink.register(self.home / "keys" / "node.key")
 
     def signed(self, job: Job) -> SignedJob:
         data = job.to_bytes()
@@ -75,8 +78,11 @@ class Federation:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Federation]:
     opened = Federation(tmp_path)
-    yield opened
-    opened.close()
+    try:
+        opened.open()
+        yield opened
+    finally:
+        opened.close()
 
 
 def test_a_node_answers_over_the_network_and_outlives_its_children(place: Federation) -> None:
