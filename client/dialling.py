@@ -191,7 +191,7 @@ def ask_fleet(stream: socket.socket, host: str) -> Reply:
     """
     head = (
         f"POST {FLEET_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
-        "Content-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+        "Content-Type: application/protobuf\r\nContent-Length: 0\r\n\r\n"
     )
     try:
         stream.sendall(head.encode("ascii"))
