@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -146,7 +147,7 @@ class Card:
                 raise IntegrityError("a card replaces its own key")
             verify(self.replaces, "card:rotation", content, self.rotation)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity, 64 hexadecimal digits."""
         return fingerprint(self.signing)

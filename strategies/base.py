@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
 
@@ -132,6 +133,12 @@ class Strategy(Protocol):
         """The next state; bit-identical on every machine, and `state` is left as it is."""
 
 
+@cache
+def installed() -> tuple[EntryPoint, ...]:
+    """Strategies that are installed on this machine, looked up once in a process."""
+    return tuple(entry_points(group=GROUP))
+
+
 def load_strategy(named: Named, training: Training, length: int) -> Strategy:
     """The registered strategy that a job names, with the job's options.
 
@@ -150,9 +157,9 @@ def load_strategy(named: Named, training: Training, length: int) -> Strategy:
             expected="a strategy that needs only the sum",
             remedy="it runs in clear simulations alone, see docs/strategies.md",
         )
-    found = {entry.value: entry for entry in entry_points(group=GROUP, name=named.name)}
+    found = {entry.value: entry for entry in installed() if entry.name == named.name}
     if len(found) != 1:
-        names = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)}))
+        names = ", ".join(sorted({entry.name for entry in installed()}))
         problem = "no strategy" if not found else f"{len(found)} strategies"
         raise InputError(f"{problem} named {named.name!r}", expected=f"one of {names}")
     return _load(next(iter(found.values()))).from_options(named.options, training, length)

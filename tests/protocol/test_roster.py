@@ -82,8 +82,16 @@ def test_bytes_are_verified_before_they_are_read(monkeypatch: pytest.MonkeyPatch
         Roster.verify(
             BLOB.replace(b"coordinator:8000", b"coordinator:9000"), COORDINATOR.fingerprint
         )
+    unread = COORDINATOR.sign_attached("roster", b"{}")
     with pytest.raises(AssertionError, match="read before"):
-        Roster.verify(BLOB, COORDINATOR.fingerprint)
+        Roster.verify(unread, COORDINATOR.fingerprint)
+
+
+def test_the_last_roster_that_passed_passes_for_its_own_coordinator_alone() -> None:
+    assert Roster.verify(BLOB, COORDINATOR.fingerprint) == ROSTER
+    for _ in range(2):
+        with pytest.raises(IntegrityError):
+            Roster.verify(BLOB, NORTH.fingerprint)
 
 
 def test_a_signed_text_that_is_no_roster_is_the_signers_mistake() -> None:

@@ -91,23 +91,19 @@ def test_a_sum_has_a_positive_divisor(weight: float) -> None:
 
 
 def entries(*values: str) -> Any:
-    def find(*, group: str, name: str | None = None) -> list[EntryPoint]:
-        assert group == "fedward.strategies"
-        return [EntryPoint("mine", value, group) for value in values if name in ("mine", None)]
-
-    return find
+    return lambda: tuple(EntryPoint("mine", value, "fedward.strategies") for value in values)
 
 
 def test_two_installed_strategies_of_one_name_are_not_guessed_between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "entry_points", entries("a:A", "b:B"))
+    monkeypatch.setattr(base, "installed", entries("a:A", "b:B"))
     with pytest.raises(InputError, match="2 strategies named 'mine'"):
         load_strategy(Named(name="mine", options={}), TRAINING, 1)
 
 
 @pytest.mark.parametrize("value", ["strategies.no_such_module:A", "strategies.fedavg:NoSuch"])
 def test_a_broken_installation_is_told_plainly(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setattr(base, "entry_points", entries(value))
+    monkeypatch.setattr(base, "installed", entries(value))
     with pytest.raises(InputError, match=f"'mine' cannot be loaded from {value}"):
         load_strategy(Named(name="mine", options={}), TRAINING, 1)
