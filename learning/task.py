@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, Self
 
@@ -191,8 +192,9 @@ class Task(Protocol):
         """Invent `n` records within the schema's bounds, for guards and tests."""
 
 
+@cache
 def installed() -> dict[str, EntryPoint]:
-    """Tasks that are installed on this machine, by name."""
+    """Tasks that are installed on this machine, by name, looked up once in a process."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
