@@ -109,8 +109,11 @@ class Releaser:
 
     def _apply_total(self, body: Step) -> None:
         state = self.session.state
-        if body.total is not None and state.step == body.round - 2:
+        # One decryption per attempt: as the sum of a later round it would be applied twice.
+        fresh = body.total is not None and body.total_attempt > self.session.summed
+        if body.total is not None and fresh and state.step == body.round - 2:
             self._check_contributors(body.total_attempt, body.contributors)
+            self.session = replace(self.session, summed=body.total_attempt)
             total = self._read_total(body.total, body)
             state = self.admitted.strategy.step(state, total)
             self.session = replace(self.session, state=state)

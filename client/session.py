@@ -93,6 +93,8 @@ class Session:
         metrics: Pooled metrics of the finished model; empty before.
         model: Folder of the stored model under its name, empty before.
         made: Epoch for which this node made keys as the cohort's maker, 0 for none.
+        summed: Last attempt whose sum of updates was decrypted. Not kept on disk: what could
+            decrypt it again is not, either.
         request: SHA-256 of the last request that was answered.
         reply: The answer to it, sent again when the same request comes again.
     """
@@ -111,6 +113,7 @@ class Session:
     metrics: Measured = field(default_factory=dict)
     model: str = ""
     made: int = 0
+    summed: int = 0
     request: str = ""
     reply: Packet | None = None
 
@@ -220,6 +223,7 @@ class _Packed:
     metrics: dict[str, tuple[float, float, float]]
     model: str
     made: int
+    summed: int
     request: str
     reply: dict[str, bytes] | None
 
@@ -242,6 +246,7 @@ def _pack(session: Session) -> bytes:
             metrics=dict(session.metrics),
             model=session.model,
             made=session.made,
+            summed=session.summed,
             request=session.request,
             reply=None if session.reply is None else session.reply.to_wire(),
         )
@@ -265,6 +270,7 @@ def _unpack(data: bytes) -> Session:
         metrics=packed.metrics,
         model=packed.model,
         made=packed.made,
+        summed=packed.summed,
         request=packed.request,
         reply=None if packed.reply is None else Packet.from_wire(packed.reply),
     )

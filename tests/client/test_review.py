@@ -118,6 +118,19 @@ class TestSums:
         stage.read("north", stage.say("north", body, stage.place(cohort, 3)), Stepped)
         assert stage_weights(stage) is weights
 
+    def test_a_sum_is_not_applied_again_as_that_of_the_next_round(self, stage: Stage) -> None:
+        """Sums alone keep the number of the last attempt, so they may come more than once."""
+        cohort, total = first_sum(stage)
+        place = stage.place(cohort, 1)
+        stage.read("north", stage.say("north", second_round(cohort, total), place), Stepped)
+        weights = stage_weights(stage)
+        packet = stage.say("north", second_round(cohort, total, round=3), place)
+        assert stage.refusal("north", packet) == Code.SESSION
+        # The same once more is answered, and changes nothing.
+        body = second_round(cohort, b"anything")
+        stage.read("north", stage.say("north", body, place), Stepped)
+        assert stage_weights(stage) is weights
+
     def test_without_keys_nothing_is_said_of_the_weights(self, stage: Stage) -> None:
         cohort, total = first_sum(stage)
         forged = total[:5] + bytes([total[5] ^ 1]) + total[6:]

@@ -76,6 +76,7 @@ def late(keys: dict[str, Ephemeral]) -> Session:
         metrics={"brier": (0.25, 0.125, 0.1)},
         model="3",
         made=2,
+        summed=8,
         request="f" * 64,
         reply=Packet(
             "stepped", "sender", b"header", b"signature", {"update": b"\0\xff", "counts": b""}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -161,6 +163,23 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused() -> None:
 
     with pytest.raises(RefusalError, match="unpacks to too much"):
         open_bundle(bomb)
+
+
+def test_a_bundle_that_unpacks_to_more_than_it_announces_takes_no_memory() -> None:
+    size, announced = 8 * MAX_BYTES, 100
+    bomb = fab({"pyproject.toml": bytes(size)}, listed=False)
+    buffer = io.BytesIO(bomb)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(".info/CONTENT", "")
+    old, new = (struct.pack("<I", number) for number in (size, announced))
+    tracemalloc.start()
+
+    with pytest.raises(RefusalError, match="cannot be unpacked"):
+        open_bundle(buffer.getvalue().replace(old, new))
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < MAX_BYTES // 8
 
 
 def test_base64_with_loose_last_bits_is_no_second_spelling() -> None:
