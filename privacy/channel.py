@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from privacy.cohort_keys import secret_of
+from privacy.cohort_keys import decrypt, secret_of
 from privacy.envelope import EpochKeys
 from privacy.he.codec import pack, unpack
 from privacy.he.parameters import num_words
@@ -100,7 +100,7 @@ class Channel:
         sites = self.cohort.size
         framed = framed_size(num_words(count, self.packing), sites)
         words = check(
-            self._secret().decrypt(residues, framed),
+            decrypt(self._secret(), self.keys, residues, framed),
             present=tuple(sorted(self.cohort.index(name) for name in contributors)),
             sites=sites,
             key=self._tag_key(),
