@@ -21,6 +21,7 @@ from client.hospital import Hospital
 from client.session import Session, Sessions
 from client.withdraw import close_forgotten, end_job
 from learning.artefact import clear_stale
+from privacy.charges import is_digest
 from protocol.errors import (
     BusyError,
     Code,
@@ -128,6 +129,9 @@ class Member:
         return Stopped(head=ledger.statement())
 
     def _check_header(self, header: Header) -> None:
+        # It names files: a signed header that holds anything else is read no further.
+        if not is_digest(header.job):
+            raise RefusalError(Code.SIGNATURE, "a packet whose job is no digest")
         if header.recipient not in ("*", self._hospital.key.fingerprint):
             raise RefusalError(Code.SIGNATURE, "a packet for another hospital")
         if self._hospital.clock().timestamp() > header.deadline:

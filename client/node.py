@@ -30,7 +30,7 @@ from client.stopping import Stop, signals
 from client.supernode import Link, SuperNode
 from client.supervisor import POLL_S, Desk, Supervisor
 from protocol.config import read
-from protocol.errors import BusyError, InputError
+from protocol.errors import BusyError, FedwardError, InputError
 from protocol.journal import Journal
 from protocol.roster import Roster, Trust, load_pinned
 from protocol.signing import SigningKey
@@ -39,6 +39,7 @@ _LOOK_S = 1.0
 _LOG = logging.getLogger(__name__)
 # What the children need of this process' environment; anything else may be a secret.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_PROXIES = ("https_proxy", "all_proxy", "no_proxy")
 _ALWAYS = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -76,7 +77,7 @@ def run(
             stop = stack.enter_context(signals(float(node.stop_s)))
         # This process speaks to its own SuperNode, never through a proxy, and tells the coordinator
         # of a dead one, through the hospital's.
-        os.environ.update(_ways(node))
+        os.environ.update(_ways(node, os.environ))
         supernode = SuperNode(link)
         stack.callback(supernode.close)
         nursery = Nursery(
@@ -98,12 +99,20 @@ def environment(node: NodeConfig, folder: Path, own: Mapping[str, str]) -> dict[
         own: The environment that this process was started with.
     """
     kept = {name: own[name] for name in _KEPT if name in own}
-    return {**kept, **_ALWAYS, **_ways(node), "FLWR_HOME": str(folder / "flwr")}
+    return {**kept, **_ALWAYS, **_ways(node, own), "FLWR_HOME": str(folder / "flwr")}
 
 
-def _ways(node: NodeConfig) -> dict[str, str]:
-    proxy = {} if node.proxy is None else {"HTTPS_PROXY": node.proxy}
-    return {"NO_PROXY": "127.0.0.1,localhost", **proxy}
+def _ways(node: NodeConfig, own: Mapping[str, str]) -> dict[str, str]:
+    """The ways out, as `client.dialling.proxy_for` finds them; never to this machine itself.
+
+    In both spellings, since who finds two of them may follow either.
+    """
+    found = {name.lower(): own[name] for name in own if name.lower() in _PROXIES and own[name]}
+    if node.proxy is not None:
+        found = {"https_proxy": node.proxy}
+    spared = f"127.0.0.1,localhost,{found.get('no_proxy', '')}".rstrip(",")
+    ways = {**found, "no_proxy": spared}
+    return {**ways, **{name.upper(): value for name, value in ways.items()}}
 
 
 def _threads(node: NodeConfig) -> dict[str, str]:
@@ -206,9 +215,15 @@ class _Node:
             "jobs": {digest: asdict(job) for digest, job in activity.jobs.items()},
             "processes": self._nursery.pids,
         }
-        if status != self._shown:
-            self._shown = status
+        if status == self._shown:
+            return
+        try:
             self._desk.folder.save_status(status)
+        except FedwardError as error:
+            # A full disk is no reason to end; what is to be said stays to be said.
+            _LOG.debug("%s", error)
+        else:
+            self._shown = status
 
 
 def _version() -> str:

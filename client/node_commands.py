@@ -12,7 +12,7 @@ from client.hospital import Hospital, HospitalConfig
 from client.node_state import Known, StateFolder
 from client.store import DiskSessions
 from client.up_command import Config
-from client.withdraw import withdraw
+from client.withdraw import open_jobs, withdraw
 from protocol.config import read
 from protocol.errors import BusyError, InputError
 
@@ -94,13 +94,15 @@ def _leave(config: Path, folder: StateFolder, known: Known) -> None:
                 remedy="try again; it takes no further message of it",
             )
         time.sleep(_LOOK_S)
-    if known.begun:
-        with Hospital.open(config) as hospital:
-            withdraw(hospital, DiskSessions(folder.jobs), known.digest)
+    with Hospital.open(config) as hospital:
+        sessions = DiskSessions(folder.jobs)
+        # Asked for in any case: a kill, or an interrupted `leave`, may have come between.
+        if known.digest in open_jobs(hospital, sessions):
+            withdraw(hospital, sessions, known.digest)
 
 
 def _begun(folder: StateFolder) -> list[Known]:
-    return [known for known in folder.known() if known.begun and known.decision == "approved"]
+    return [known for known in folder.known() if known.begun and known.decision != "left"]
 
 
 def _forget_keys(config: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from protocol.config import read
-from protocol.errors import BusyError, InputError
+from protocol.errors import BusyError, FedwardError, InputError
 from protocol.jobs import Job
 from protocol.keyfile import replace_file
 
@@ -139,10 +139,20 @@ class StateFolder:
     # -- status ---------------------------------------------------------------------------------
 
     def save_status(self, status: Mapping[str, Any]) -> None:
-        """Replace the status; it need not survive a loss of power."""
+        """Replace the status; it need not survive a loss of power.
+
+        Raises:
+            FedwardError: The disk is full or fails; the status is as before.
+        """
         draft = self.path / f".status.{secrets.token_hex(4)}"
-        draft.write_text(json.dumps(status, sort_keys=True), encoding="utf-8")
-        draft.replace(self.path / "status.json")
+        try:
+            draft.write_text(json.dumps(status, sort_keys=True), encoding="utf-8")
+            draft.replace(self.path / "status.json")
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise FedwardError(
+                f"{self.path / 'status.json'}: cannot be written", found=error.strerror
+            ) from None
 
     def load_status(self) -> dict[str, Any]:
         """What the node said last; empty where none ever ran."""

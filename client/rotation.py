@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.hospital import HospitalConfig
+from client.node_state import StateFolder
 from privacy.keys import Identity
 from privacy.ledger import Ledger
 from protocol.card import Card
@@ -69,6 +70,11 @@ def hand_over(config: HospitalConfig, base: Path) -> Path:
         IntegrityError: Ledger or journal do not hold.
         BusyError: The node is running.
     """
+    with StateFolder(base / config.node.state).locked():
+        return _hand_over(config, base)
+
+
+def _hand_over(config: HospitalConfig, base: Path) -> Path:
     keys = base / config.keys
     old = keys.with_name(f"{keys.name}.old")
     if keys.is_dir():

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,7 +197,10 @@ class SuperNode:
         found = _ID.search(line)
         if found is not None:
             self.node, self.connected = int(found[1]), True
-            replace_file(self._link.folder / "node_id", found[1].encode())
+            # On a full disk the next start only waits until the coordinator misses this node;
+            # a thread that ended here would let the process choke on what it says.
+            with suppress(InputError):
+                replace_file(self._link.folder / "node_id", found[1].encode())
             _LOG.info("connected", extra={"node": self.node})
         elif _LOST in line or _FOUND in line:
             self.connected = _FOUND in line

@@ -59,13 +59,7 @@ def find_job(hospital: Hospital, sessions: Sessions, prefix: str) -> str:
     Raises:
         InputError: There is none, or more than one.
     """
-    reserved = {
-        charge.job
-        for account in hospital.ledger.jobs()
-        if account.status == "reserved"
-        for charge in account.charges.values()
-    }
-    known = reserved | {job.digest for job in sessions.jobs()}
+    known = open_jobs(hospital, sessions)
     found = sorted(digest for digest in known if prefix and digest.startswith(prefix))
     if len(found) != 1:
         raise InputError(
@@ -73,6 +67,17 @@ def find_job(hospital: Hospital, sessions: Sessions, prefix: str) -> str:
             expected="one of " + (", ".join(digest[:12] for digest in sorted(known)) or "none"),
         )
     return found[0]
+
+
+def open_jobs(hospital: Hospital, sessions: Sessions) -> frozenset[str]:
+    """Digests of the jobs here that have budget reserved, or a session."""
+    reserved = {
+        charge.job
+        for account in hospital.ledger.jobs()
+        if account.status == "reserved"
+        for charge in account.charges.values()
+    }
+    return frozenset(reserved | {job.digest for job in sessions.jobs()})
 
 
 def end_job(hospital: Hospital, sessions: Sessions, job: str, reason: Reason) -> Ending:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from client.hospital import HospitalConfig
+from client.node_state import StateFolder
 from privacy.keys import Identity
 from privacy.ledger import Ledger
 from protocol.card import Card
@@ -406,6 +407,17 @@ class TestRotation:
         assert verify_journal(old, before.signing.public) == 2
         assert f'"file":"{old.name}"' in (home / "journal.jsonl").read_text()
         assert '"kind":"rotated"' in old.read_text().splitlines()[-1]
+
+    def test_a_node_that_runs_keeps_its_identity(self, three: Founded) -> None:
+        home = three.hospitals["north"]
+        before = Identity.load(home / "keys").card()
+        said("client", "rotate", three.config("north"))
+        three.enrol(three.card("north"))
+        with StateFolder(home / "node").locked(), pytest.raises(BusyError, match="a node runs"):
+            three.trust("north")
+        assert Identity.load(home / "keys").card() == before
+        three.trust("north")
+        assert Identity.load(home / "keys").card() != before
 
     def test_others_see_who_signed_it(self, three: Founded) -> None:
         told = said("client", "rotate", three.config("north"))

@@ -78,6 +78,12 @@ def test_a_header_that_names_another_job_is_refused(stage: Stage) -> None:
     assert stage.refusal("north", packet) == Code.SIGNATURE
 
 
+@pytest.mark.parametrize("job", ["", "*", "../../other", "0" * 63 + "\0", "F" * 64])
+def test_a_job_that_is_no_digest_names_no_file(stage: Stage, job: str) -> None:
+    packet = stage.say("north", Stop(reason="over"), Place(job=job))
+    assert stage.refusal("north", packet) == Code.SIGNATURE
+
+
 def test_steps_need_a_session(stage: Stage) -> None:
     step = Step(round=1, train=True, evaluate=False, finish=False)
     packet = stage.say("north", step, Place(job=stage.job.digest, epoch=1, attempt=1))

@@ -154,6 +154,20 @@ def test_a_job_that_was_left_stays_left(office: Office) -> None:
         office.run("jobs approve", "sepsis-risk")
 
 
+def test_leaving_settles_what_a_kill_came_before(office: Office) -> None:
+    office.begin()
+    # The node died between its answer and the note that the job had begun.
+    (office.folder.path / "known" / f"{office.job.digest}.begun").unlink()
+
+    for _ in range(2):
+        assert "left sepsis-risk" in office.run("leave", "sepsis-risk", "--yes")
+
+    with Hospital.open(office.config) as hospital:
+        account = hospital.ledger.account(office.job.digest)
+    assert account is not None
+    assert (account.status, account.finished) == ("void", True)
+
+
 def test_leaving_waits_for_the_answer_under_way(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.node_state import Asked, StateFolder, summarise
-from protocol.errors import BusyError, InputError
+from protocol.errors import BusyError, FedwardError, InputError
 from tests.consortium import make_consortium, make_job, make_request
 
 
@@ -54,6 +54,15 @@ def test_status_is_what_was_said_last(folder: StateFolder) -> None:
     folder.save_status({"answered": 2})
 
     assert StateFolder(folder.path).load_status() == {"answered": 2}
+    assert not list(folder.path.glob(".status*"))
+
+
+def test_a_status_that_cannot_be_written_leaves_nothing_behind(folder: StateFolder) -> None:
+    (folder.path / "status.json").mkdir()
+
+    with pytest.raises(FedwardError, match="cannot be written"):
+        folder.save_status({"answered": 1})
+
     assert not list(folder.path.glob(".status*"))
 
 

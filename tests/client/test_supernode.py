@@ -100,3 +100,13 @@ def test_what_flower_says_is_followed(node: SuperNode, link: Link) -> None:
 def test_a_program_that_is_not_installed_is_named() -> None:
     with pytest.raises(InputError, match="no program 'flower-nothing'"):
         module._program("flower-nothing")
+
+
+def test_a_disk_that_takes_no_number_does_not_end_the_listening(
+    node: SuperNode, link: Link
+) -> None:
+    (link.folder / "node_id").mkdir()
+
+    node._follow("INFO : SuperNode ID: 42")
+
+    assert (node.node, node.connected) == (42, True)
