@@ -129,7 +129,7 @@ class _Root(LazyGroup):
         "run": Mount("server.run_command:run", "Launch a job and watch it.", "Coordinator"),
         "new": Mount(
             "server.new_command:new",
-            "Write a commented job, hospital or server to start from.",
+            "Write a commented file to start from: a job, a hospital, a service.",
             "Coordinator",
         ),
         "simulate": Mount(

@@ -41,7 +41,7 @@ from protocol.roster import Roster
 
 _MIB = 2**20
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-_PACKAGES = ("fedward", "flwr", "torch", "tenseal")
+_PACKAGES = ("fedward", "flwr", "torch")
 _FILE_WIDTH = 120
 
 
@@ -119,7 +119,7 @@ def _data(config: HospitalConfig, base: Path, wanted: tuple[str, ...] | None) ->
         try:
             offered = tuple(open_source(dataset.source, base).columns())
         except FedwardError as error:
-            yield failed(f"data {name}", error)
+            yield failed(f"data {name}", error, f"correct datasets.{name}, or take it out")
         else:
             yield check_columns(name, offered, wanted)
 

@@ -23,6 +23,7 @@ Verdict = Literal["ok", "warn", "fail"]
 
 _LITTLE_LEFT = 0.1
 _GIB = 2**30
+_COLUMNS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class Finding:
     remedy: str = ""
 
 
-def failed(check: str, error: FedwardError) -> Finding:
-    """The finding of a check that ended with an error."""
+def failed(check: str, error: FedwardError, remedy: str = "see docs/hospital-it.md") -> Finding:
+    """The finding of a check that ended with an error; `remedy` is for one that names none."""
     parts = [error.problem]
     parts += [f"expected {error.expected}"] if error.expected else []
     parts += [f"found {error.found}"] if error.found else []
@@ -51,7 +52,7 @@ def failed(check: str, error: FedwardError) -> Finding:
         check=check,
         verdict="fail",
         found="; ".join(parts),
-        remedy=error.remedy or "see docs/hospital-it.md",
+        remedy=error.remedy or remedy,
     )
 
 
@@ -218,7 +219,9 @@ def check_columns(name: str, offered: tuple[str, ...], wanted: tuple[str, ...] |
     """
     check = f"data {name}"
     if wanted is None:
-        return Finding(check=check, verdict="ok", found=f"columns {', '.join(offered)}")
+        shown = ", ".join(offered[:_COLUMNS_SHOWN])
+        more = "" if len(offered) <= _COLUMNS_SHOWN else ", ..."
+        return Finding(check=check, verdict="ok", found=f"{len(offered)} columns: {shown}{more}")
     missing = sorted(set(wanted) - set(offered))
     if missing:
         return Finding(

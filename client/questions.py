@@ -16,7 +16,7 @@ from protocol.config import parse
 from protocol.errors import Code, FedwardError, RefusalError
 from protocol.jobs import VERSION, Job
 
-_CHANGE = "change the policy, or leave the job to others"
+_CHANGE = "change `policy` in hospital.yaml, or leave the job to others"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +215,11 @@ def _what_it_costs(job: Job, policy: Policy, approval: Approval) -> Iterator[tup
     yield f"delta {privacy.delta} is too large", not guaranteed or privacy.delta <= policy.delta
     rounds = job.training.rounds
     yield f"{rounds} rounds are too many", rounds <= policy.max_rounds
-    yield "pooled metrics stay here", policy.publish_metrics or not publication.metrics
-    yield "the model stays here", policy.publish_model or not publication.model
+    for name, what, asked, allowed in (
+        ("publish_metrics", "pooled metrics stay", publication.metrics, policy.publish_metrics),
+        ("publish_model", "the model stays", publication.model, policy.publish_model),
+    ):
+        yield f"{name}: {what} here", allowed or not asked
 
 
 def asked_of_columns(job: Job, situation: Situation) -> Iterator[RefusalError]:

@@ -137,10 +137,17 @@ def _job_table(jobs: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_column(name)
     for digest, job in jobs.items():
         place = "" if job["round"] is None else str(job["round"])
-        last = "" if job["message"] is None else f"{job['message']}: {job['outcome']}"
+        last = _told(job["message"], job["outcome"])
         cells = (digest[:_DIGITS], job["name"], job["decision"], place, last)
         table.add_row(*map(Text, cells))
     return table
+
+
+def _told(message: str | None, outcome: str) -> str:
+    """The last message and its outcome; every job ends with a `stop`, a completed one as well."""
+    if message is None:
+        return ""
+    return "closed" if (message, outcome) == ("stop", "stopped") else f"{message}: {outcome}"
 
 
 def _budget_table(budget: list[dict[str, Any]]) -> Table:

@@ -341,7 +341,9 @@ class TestMachine:
         assert check_memory(free, 10).verdict == verdict
 
     def test_columns(self) -> None:
-        assert check_columns("icu", ("a", "b"), None).found == "columns a, b"
+        assert check_columns("icu", ("a", "b"), None).found == "2 columns: a, b"
+        many = check_columns("icu", tuple("abcdefghij"), None).found
+        assert many == "10 columns: a, b, c, d, e, f, g, h, ..."
         assert check_columns("icu", ("a", "b"), ("a",)).verdict == "ok"
         finding = check_columns("icu", ("a",), ("a", "c", "b"))
         assert (finding.verdict, finding.found) == ("fail", "the source lacks b, c")

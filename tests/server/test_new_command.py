@@ -44,6 +44,17 @@ def test_a_server_is_read(tmp_path: Path) -> None:
     assert not Folder.open(tmp_path / "server.yaml").config.shielded
 
 
+@pytest.mark.parametrize("kind", ["nginx", "node-service", "server-service"])
+def test_what_a_machine_needs_says_which_lines_are_yours(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    new(kind)
+    (path,) = tmp_path.iterdir()
+    assert path.stem == ("nginx" if kind == "nginx" else f"fedward-{kind.partition('-')[0]}")
+    assert "# yours: " in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("kind", ["job", "hospital", "server"])
 def test_the_usual_place_is_here_and_every_line_is_explained(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,4 +83,4 @@ def test_an_installation_without_examples(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_kind_that_there_is_not() -> None:
     done = RUNNER.invoke(fedward.app, ["new", "model"])
     assert done.exit_code == 2
-    assert "'model' is not one of" in done.output
+    assert "'model' is not" in done.output
