@@ -10,6 +10,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,11 +41,12 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def machine() -> dict[str, str | int | float]:
-    """Processor, cores that this process may use, memory, and how busy the machine is."""
+    """The day, the processor, cores that this process may use, memory, and how busy it all is."""
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.split(":")[1].strip() for line in facts if "model name" in line), "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "cpu": model or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory, 1),
@@ -89,7 +91,8 @@ def publish(
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     where, used = machine(), versions(packages or ())
     if packages is not None:
-        facts = [f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB"]
+        facts = [f"{where['date']}; {where['cpu']}"]
+        facts += [f"{where['cores']} cores, {where['memory_gib']} GiB"]
         facts += [f"load {where['load']}", *(f"{name} {number}" for name, number in used.items())]
         console.print("; ".join(facts), highlight=False)
     console.print(table)

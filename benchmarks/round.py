@@ -10,6 +10,8 @@ what passes inside other phases, so that the phases add up to the round. Times a
 together, one after the other in this process, and medians of the rounds after the first, which
 also verifies the cohort, opens the keys and reads the records. CPU time, with that of the adding
 process, is what counts on a machine that others use too; it leaves out waiting for the disk.
+What is the same for all virtual hospitals of a process, the decryption of one sum with one key
+above all, is computed once for all of them; each checks the sum and steps by itself.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +37,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from demo import show_demo
 from rich.console import Console
 from rich.table import Table
 
@@ -341,6 +345,7 @@ def machine() -> dict[str, Any]:
     )
     packages = ("numpy", "torch", "flwr", "tenseal", "cryptography")
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -380,8 +385,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--records", type=int, default=500, help="of each hospital")
     parser.add_argument("--rounds", type=int, default=5, help="at least 2; the first is apart")
     parser.add_argument("--evaluate", type=int, default=0, help="every so many rounds")
+    parser.add_argument("--demo", action="store_true", help="the rounds of `make demo` instead")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
+    if options.demo:
+        show_demo("-" if options.json else None)
+        return
     if options.rounds < 2:
         parser.error("--rounds must be at least 2")
     torch.set_num_threads(1)

@@ -35,7 +35,7 @@ SMALL = {
     "noise.py": (["--values", "500"], {"draw", "ms"}),
     "scale.py": (
         ["--sites", "3", "--parameters", "100", "--records", "20", "--rounds", "2"],
-        {"sites", "parameters", "found_s", "round_s", "cpu_s", "exponent", "peak_mb", "adding_mb"},
+        {"sites", "parameters", "round_s", "job_s", "wall_s", "peak_mb", "grown_mb", "adding_mb"},
     ),
 }
 
@@ -73,7 +73,7 @@ def test_a_file_says_on_which_machine_and_with_which_versions(tmp_path: Path) ->
     target = tmp_path / "noise.json"
     table = printed("noise.py", "--values", "500", "--json", str(target))
     report = json.loads(target.read_text(encoding="utf-8"))
-    assert {"cpu", "cores", "memory_gib", "load"} == set(report["machine"])
+    assert {"date", "cpu", "cores", "memory_gib", "load"} == set(report["machine"])
     assert {"Python", "fedward", "opendp", "numpy"} == set(report["versions"])
     assert report["machine"]["cpu"] in table
     assert f"opendp {report['versions']['opendp']}" in table
