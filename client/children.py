@@ -54,10 +54,10 @@ class Child:
         Raises:
             ChildGoneError: The process is gone, could not open the hospital, or took too long.
         """
-        try:
+        self._channel.settimeout(_LOOK_S)
+        # A process that could not open its hospital has said so and is gone: that is read below.
+        with suppress(OSError):
             send(self._channel, {}, packet.to_wire())
-        except OSError:
-            raise ChildGoneError("the job's process is gone") from None
         frame = self._wait(until, abandoned)
         if "error" in frame.head:
             raise ChildGoneError(f"the job's process could not begin: {frame.head['error']}")
