@@ -17,7 +17,7 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit e2e slow bench clean
+.PHONY: help demo test check unit e2e crash slow bench clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,11 @@ unit: .venv/.dev ## Tests, and how much of the code they run
 	$(BIN)/coverage report --fail-under=95
 	$(BIN)/coverage report --fail-under=100 --include='$(PROVED)'
 
-e2e: .venv/.dev ## Whole consortia on Flower's own engine
+e2e: .venv/.dev ## Whole consortia: real nodes and coordinator, each killed once; Flower's own engine
 	$(BIN)/pytest -m 'slow or not slow' tests/end_to_end
+
+crash: .venv/.dev ## Kill every process of a federation at random moments, and print what came of it
+	$(BIN)/python -m tests.end_to_end.crash
 
 slow: .venv/.dev ## Tests that take minutes: killed processes, repeated audits, the wheel elsewhere
 	$(BIN)/pytest -m slow

@@ -1,0 +1,62 @@
+"""Kill every process of a federation at random moments of its jobs, and print what became of them.
+
+    python -m tests.end_to_end.crash [--points 5] [--seed 0]
+
+Each kind of process is killed in so many jobs of four rounds, at moments that a seed draws from
+launch to a little after the usual end. It leaves with code 1 if any job was not completed, models
+differ, or a ledger is not consistent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.end_to_end.federation import Federation, federation
+from tests.end_to_end.killing import HEADER, VICTIMS, Survived, survive
+
+_EARLIEST_S = 1.0
+
+
+def main() -> int:
+    """Run; the exit code."""
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    words.add_argument("--points", type=int, default=5, help="kills of each kind of process")
+    words.add_argument("--seed", type=int, help="of the moments; left out, a new one")
+    words.add_argument("--only", choices=VICTIMS, action="append", help="kill only these")
+    chosen = words.parse_args()
+    seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed
+    rng = np.random.Generator(np.random.PCG64(seed))
+    found: list[Survived] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="fedward-crash-") as folder,
+        federation(Federation(Path(folder))) as place,
+    ):
+        begin = time.monotonic()
+        place.complete(place.job("undisturbed"))
+        usual_s = time.monotonic() - begin
+        _say(f"seed {seed}; an undisturbed job takes {usual_s:.0f} s\n{HEADER}")
+        for victim in chosen.only or VICTIMS:
+            for point in range(chosen.points):
+                at_s = float(rng.uniform(_EARLIEST_S, usual_s))
+                name = f"{victim.replace(' ', '-').lower()}-{point}"
+                found.append(survive(place, name, victim, at_s=at_s))
+                _say(found[-1].row())
+    lost = sum(not one.sound for one in found)
+    _say(f"{len(found)} jobs, {lost} not as they should be")
+    return min(lost, 1)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
