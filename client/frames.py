@@ -85,9 +85,22 @@ def receive(channel: socket.socket) -> Frame | None:
         IntegrityError: What came is no message.
     """
     try:
-        data, descriptors, _, _ = socket.recv_fds(channel, MAX_HEAD, _MAX_DESCRIPTORS)
+        data, descriptors = _take(channel)
     except ConnectionError:
-        return None
+        # The kernel tells of the other end's death once, before what it had said.
+        try:
+            data, descriptors = _take(channel)
+        except ConnectionError:
+            return None
+    return _frame(data, descriptors)
+
+
+def _take(channel: socket.socket) -> tuple[bytes, list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(channel, MAX_HEAD, _MAX_DESCRIPTORS)
+    return data, descriptors
+
+
+def _frame(data: bytes, descriptors: list[int]) -> Frame | None:
     if not data:
         return None
     document = from_canonical(data)

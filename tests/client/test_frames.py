@@ -97,3 +97,15 @@ def test_parts_that_lack_bytes_are_refused(ends: Pair) -> None:
 
     with pytest.raises(IntegrityError, match="lacks bytes"):
         receive(ends[1])
+
+
+def test_the_last_word_of_a_side_that_left_without_reading_is_heard(ends: Pair) -> None:
+    send(ends[1], {}, {"part": b"unread"})
+    send(ends[0], {"error": "last word"})
+    ends[0].close()
+
+    heard = receive(ends[1])
+
+    assert heard is not None
+    assert heard.head == {"error": "last word"}
+    assert receive(ends[1]) is None
