@@ -85,14 +85,20 @@ class Archive:
         )
 
     def jobs(self) -> tuple[JobFolder, ...]:
-        """All jobs, in the order in which they were launched."""
-        paths = [path.parent for path in self._base.glob(f"*/{JOB}") if path.parent.name[0] != "."]
-        paths.sort(key=lambda path: ((path / JOB).stat().st_mtime_ns, path.name))
-        return tuple(self._open(path) for path in paths)
+        """All jobs, in the order in which they were launched; not what `damaged` names."""
+        return tuple(folder for folder in self._folders() if not _problem(folder))
 
     def unfinished(self) -> tuple[JobFolder, ...]:
         """Jobs without an outcome."""
-        return tuple(folder for folder in self.jobs() if not (folder.path / OUTCOME).exists())
+        going = (folder for folder in self._folders() if not (folder.path / OUTCOME).exists())
+        return tuple(folder for folder in going if not _problem(folder))
+
+    def damaged(self) -> tuple[str, ...]:
+        """What is wrong with folders that do not hold the job of their name, such as copies.
+
+        They are left alone, and no other job waits for them.
+        """
+        return tuple(filter(None, map(_problem, self._folders())))
 
     def heads(self) -> dict[str, bytes]:
         """Each hospital's last statement of its ledger head, by fingerprint.
@@ -124,8 +130,22 @@ class Archive:
         finally:
             os.close(descriptor)
 
+    def _folders(self) -> tuple[JobFolder, ...]:
+        paths = [path.parent for path in self._base.glob(f"*/{JOB}") if path.parent.name[0] != "."]
+        paths.sort(key=lambda path: ((path / JOB).stat().st_mtime_ns, path.name))
+        return tuple(self._open(path) for path in paths)
+
     def _open(self, path: Path) -> JobFolder:
         return JobFolder(path, save_heads=self.save_heads)
+
+
+def _problem(folder: JobFolder) -> str:
+    """Why a folder does not hold the job of its name; empty where it does."""
+    try:
+        _ = folder.job
+    except FedwardError as error:
+        return str(error)
+    return ""
 
 
 def _fits(folder: JobFolder, wanted: str) -> bool:

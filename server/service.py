@@ -289,6 +289,8 @@ class Service:
             self._disk_s = steady_s
             for warning in check_disk(self._folder):
                 self._tell("disk", warning)
+            for problem in self._archive.damaged():
+                self._tell("error", problem)
 
     def _save_presence(self) -> None:
         found = Presence(

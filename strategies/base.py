@@ -74,7 +74,8 @@ class State:
         if len(data) < start or not data.startswith(_MAGIC):
             raise IntegrityError("these bytes are no strategy's state")
         step, length, count = _HEADER.unpack_from(data, len(_MAGIC))
-        if count < 1 or len(data) - start != 8 * length * count:
+        # Without weights, bytes of this size could announce any number of moments.
+        if min(count, length) < 1 or len(data) - start != 8 * length * count:
             raise IntegrityError(
                 "a strategy's state has the wrong length",
                 expected=f"{start + 8 * length * count} bytes",

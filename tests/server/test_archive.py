@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,20 @@ class TestJobs:
         moved = folder.path.rename(folder.path.with_name("sepsis-risk-000000000000"))
         with pytest.raises(IntegrityError, match="not the job of this folder"):
             _ = JobFolder(moved).job
+
+    def test_a_folder_that_does_not_hold_keeps_no_other_job_waiting(
+        self, folder: JobFolder, job: Job
+    ) -> None:
+        archive = Archive(folder.path.parent)
+        shutil.copytree(folder.path, folder.path.with_name("copy"))
+        (folder.path.parent / "torn").mkdir()
+        (folder.path.parent / "torn" / job_folder.JOB).write_bytes(b"{")
+        assert [one.path for one in archive.jobs()] == [folder.path]
+        assert [one.path for one in archive.unfinished()] == [folder.path]
+        assert archive.find(job.digest).path == folder.path
+        problems = "\n".join(archive.damaged())
+        assert len(archive.damaged()) == 2
+        assert "not the job of this folder" in problems
 
     def test_a_full_disk_leaves_no_half_folder(
         self, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch

@@ -23,7 +23,7 @@ TRAINING = Training(
 
 @given(
     data=st.integers(0, 3).flatmap(
-        lambda count: st.integers(0, 6).flatmap(
+        lambda count: st.integers(1, 6).flatmap(
             lambda size: arrays(np.float64, (count + 1, size), elements=finite)
         )
     ),
@@ -60,10 +60,11 @@ GOOD = State(np.arange(3.0), (np.ones(3),), 1).to_bytes()
         GOOD[:20],
         b"fedward-state/1\0" + struct.pack("<QQQ", 0, 2, 0),
         b"fedward-state/1\0" + struct.pack("<QQQ", 0, 2**62, 4),
+        b"fedward-state/1\0" + struct.pack("<QQQ", 0, 0, 2**40),
         b"fedward-state/1\0" + struct.pack("<QQQd", 0, 1, 1, float("nan")),
         b"fedward-state/1\0" + struct.pack("<QQQd", 0, 1, 1, float("-inf")),
     ],
-    ids=["empty", "short", "long", "magic", "header", "none", "overflow", "nan", "inf"],
+    ids=["empty", "short", "long", "magic", "header", "none", "overflow", "endless", "nan", "inf"],
 )
 def test_other_bytes_are_no_state(data: bytes) -> None:
     with pytest.raises(IntegrityError, match="state"):
