@@ -30,6 +30,7 @@ class _Client(LazyGroup):
         "data-check": Mount(
             "client.data_check:data_check", "Read the records as a job's schema would."
         ),
+        "models": Mount("client.models_command:app", "Verify models, and choose which is in use."),
         "ledger": Mount("client.ledger_view:ledger", "Show what has been spent of the budget."),
     }
 

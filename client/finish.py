@@ -13,6 +13,7 @@ from client.release import Releaser
 from client.session import Session
 from learning.artefact import save, verify, versions
 from learning.card import Digests, Guarantee, ModelCard
+from learning.promotion import next_version
 from learning.task import Metric
 from privacy.accounting import SLACK, Event, epsilon
 from privacy.plan import DpPlan
@@ -55,7 +56,7 @@ def find_model(store: Path, job: Job) -> Path | None:
 
 
 def store_model(hospital: Hospital, releaser: Releaser) -> Path:
-    """Write the finished model and its card into this hospital's store.
+    """Write the finished model and its card into this hospital's store, signed by its node.
 
     Args:
         hospital: The hospital.
@@ -64,10 +65,9 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
     job, weights = releaser.job, releaser.weights
     account = hospital.ledger.account(job.digest)
     attempts = 0 if account is None else account.least_used["update"]
-    past = versions(hospital.models, job.name)
     card = ModelCard(
         name=job.name,
-        version=max(past, default=0) + 1,
+        version=next_version(hospital.models, job.name),
         created=hospital.clock().isoformat(timespec="seconds"),
         intended_use=job.intended_use,
         task=job.task,
@@ -84,7 +84,7 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
             weights=weights_digest(weights),
         ),
     )
-    return save(hospital.models, card, weights)
+    return save(hospital.models, card, weights, hospital.key)
 
 
 def guarantee(job: Job, attempts: int) -> Guarantee:

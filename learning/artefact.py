@@ -1,4 +1,4 @@
-"""A finished model on disk: weights, card and checksums, in `store/name/version/`.
+"""A finished model on disk: weights, card, checksums and signature, in `store/name/version/`.
 
 A model appears whole or not at all: it is written into a hidden folder beside its place, forced to
 disk, and renamed. `SHA256SUMS` has the format of sha256sum, so anyone can check a model without
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from safetensors.numpy import save as save_tensors
 
 from learning.card import ModelCard
 from learning.preprocess import VERSION
+from learning.signature import SIGNATURE, check_signature, sign_model
 from learning.task import FloatArray, FloatVector, Task, load_task
 from protocol.errors import InputError, IntegrityError
+from protocol.signing import SigningKey
 from protocol.tensors import weights_digest
 
 INCOMING = ".incoming-"
@@ -49,8 +51,16 @@ class Model:
         return self.task.predict(self.weights_P, x_NF)
 
 
-def save(store: Path, card: ModelCard, weights_P: FloatVector) -> Path:
+def save(
+    store: Path, card: ModelCard, weights_P: FloatVector, key: SigningKey | None = None
+) -> Path:
     """Write a model into the store, all or nothing; saving the same model again changes nothing.
+
+    Args:
+        store: The folder of all models.
+        card: What is known of the model.
+        weights_P: Its weights.
+        key: The identity of the node that finished it; without one it is not signed.
 
     Raises:
         InputError: Another model has this name and version, the card states other weights, or the
@@ -63,6 +73,8 @@ def save(store: Path, card: ModelCard, weights_P: FloatVector) -> Path:
     tensors = {name: np.ascontiguousarray(one) for name, one in layout.split(weights_P).items()}
     files = {CARD: card.to_bytes(), WEIGHTS: save_tensors(tensors)}
     files[SUMS] = _sums(files)
+    if key is not None:
+        files[SIGNATURE] = sign_model(key, card.label, files[SUMS])
     place = store / card.name / str(card.version)
     if not place.exists():
         try:
@@ -174,25 +186,44 @@ def _card(place: Path, files: Mapping[str, bytes]) -> ModelCard:
     return card
 
 
-def verify(place: Path) -> ModelCard:
+def verify(place: Path, signers: Collection[str] | None = None) -> ModelCard:
     """The card of the model in a folder, after every file was compared with its checksum.
 
-    Raises:
-        InputError: There is no model, or its card belongs to another release of this program.
-        IntegrityError: A file was changed; the message has its name and digest.
-    """
-    return _card(place, _read(place))
-
-
-def load(place: Path) -> Model:
-    """Read a model, verified, with the task that predicts with it.
+    Args:
+        place: The model's folder.
+        signers: Fingerprints of the keys that may have signed it; None not to ask who signed.
 
     Raises:
-        InputError: There is no model, or this installation lacks what it needs.
-        IntegrityError: A file was changed, or the weights are not those that the card states.
+        InputError: There is no model, it is not signed, or its card belongs to another release of
+            this program.
+        IntegrityError: A file was changed, or another key signed; the message has the file's name
+            and digest.
     """
+    return _verified(place, signers)[0]
+
+
+def _verified(place: Path, signers: Collection[str] | None) -> tuple[ModelCard, dict[str, bytes]]:
+    """Card and files of a model, checksums and signature verified."""
     files = _read(place)
     card = _card(place, files)
+    if signers is not None:
+        check_signature(place, card.label, files[SUMS], signers)
+    return card, files
+
+
+def load(place: Path, signers: Collection[str] | None = None) -> Model:
+    """Read a model, verified, with the task that predicts with it.
+
+    Args:
+        place: The model's folder.
+        signers: Fingerprints of the keys that may have signed it; None not to ask who signed.
+
+    Raises:
+        InputError: There is no model, it is not signed, or this installation lacks what it needs.
+        IntegrityError: A file was changed, another key signed, or the weights are not those that
+            the card states.
+    """
+    card, files = _verified(place, signers)
     if card.preprocessing != VERSION:
         raise InputError(
             f"model {card.label} was made with another preprocessing",

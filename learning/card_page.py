@@ -1,0 +1,81 @@
+"""A model's card as a page for people, in Markdown."""
+
+from __future__ import annotations
+
+from learning.card import Guarantee, ModelCard
+
+_EPSILONS = (
+    ("as stated by the job", "epsilon"),
+    ("if every other hospital colluded", "epsilon_worst"),
+    ("for the attempts that were used", "epsilon_settled"),
+    ("the same, if every other hospital colluded", "epsilon_settled_worst"),
+    ("of held-out patients", "epsilon_evaluation"),
+    ("the same, if every other hospital colluded", "epsilon_evaluation_worst"),
+)
+
+
+def page(card: ModelCard) -> str:
+    """The card as Markdown.
+
+    Args:
+        card: The card; what it holds that no section shows is its schema's constants.
+    """
+    parts = [
+        f"# Model {card.label}",
+        f"**Intended use:** {card.intended_use}",
+        _made(card),
+        "## Inputs\n\n" + _inputs(card),
+        "## How good it is\n\n" + _metrics(card),
+        "## Whom its training protects\n\n" + _privacy(card.privacy),
+        "## Digests (SHA-256)\n\n" + _digests(card),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _made(card: ModelCard) -> str:
+    hospitals = "1 hospital" if card.cohort_size == 1 else f"{card.cohort_size} hospitals"
+    return (
+        f"Task `{card.task.name}`, learnt with `{card.strategy.name}` in {card.rounds} rounds by "
+        f"{hospitals}; finished {card.created}."
+    )
+
+
+def _inputs(card: ModelCard) -> str:
+    rows = ["| column | kind | unit | from | to |", "| --- | --- | --- | --- | --- |"]
+    for column in card.schema.get("columns", ()):
+        cells = [str(column.get(key, "")) for key in ("name", "kind", "unit", "low", "high")]
+        rows.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _metrics(card: ModelCard) -> str:
+    if not card.metrics:
+        return "Nothing was evaluated."
+    rows = ["| metric | value | 95 % from | to |", "| --- | ---: | ---: | ---: |"]
+    for name, metric in sorted(card.metrics.items()):
+        rows.append(f"| {name} | {metric.value:.3f} | {metric.low:.3f} | {metric.high:.3f} |")
+    return "\n".join(rows)
+
+
+def _privacy(privacy: Guarantee) -> str:
+    if privacy.mode == "none":
+        return "**Nobody:** it was trained without differential privacy."
+    lines = [
+        f"Mode `{privacy.mode}`, for one {privacy.unit}; epsilon at delta {privacy.delta:.1g}:"
+    ]
+    lines.append("")
+    for words, field in _EPSILONS:
+        value = getattr(privacy, field)
+        if value is not None:
+            lines.append(f"- {words}: {value:.4g}")
+    return "\n".join(lines)
+
+
+def _digests(card: ModelCard) -> str:
+    fields = ("job", "roster", "layout", "weights")
+    return "\n".join(f"- {name}: `{getattr(card.digests, name)}`" for name in fields)
+
+
+def _plain(text: str) -> str:
+    """A cell that a column's name cannot break out of."""
+    return text.replace("|", "\\|").replace("\n", " ")
