@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
+from learning.dense import entries, first_weights, outputs
 from learning.evaluation import ClassEvaluation
-from learning.forward import logits, sigmoid, softmax
+from learning.forward import sigmoid, softmax
+from learning.metrics import auroc
 from learning.preprocess import features, invent, labelled
 from learning.schema import Schema
-from learning.task import FloatArray, FloatVector, IntVector, Records, Report, Table
+from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.tensors import Layout
 
 DEFAULT_HIDDEN = (64, 32, 16)
+AUROC = Measure(name="AUROC", title="Area under the ROC curve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,11 @@ class Diagnosis:
         return ClassEvaluation(self.classes)
 
     @property
+    def measure(self) -> Measure:
+        """Area under the ROC curve, of more than two classes the unweighted mean."""
+        return AUROC
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Inputs, hidden widths, outputs; two classes share one logit."""
         hidden = () if self.options.model == "logistic" else self.options.hidden or DEFAULT_HIDDEN
@@ -116,35 +124,15 @@ class Diagnosis:
 
     @cached_property
     def _layout(self) -> Layout:
-        entries: list[tuple[str, tuple[int, ...]]] = []
-        last = len(self.widths) - 2
-        for index, (inputs, outputs) in enumerate(
-            zip(self.widths[:-1], self.widths[1:], strict=True)
-        ):
-            name = "output" if index == last else f"hidden.{index}"
-            entries += [(f"{name}.weight", (outputs, inputs)), (f"{name}.bias", (outputs,))]
-        return Layout(tuple(entries))
+        return Layout(entries(self.widths))
 
     def layout(self) -> Layout:
         """Names and shapes of the P parameters, layer by layer, weight before bias."""
         return self._layout
 
     def initial(self, seed: int) -> FloatVector:
-        """Public initial weights, P numbers, the same bits on every machine.
-
-        Hidden weights are uniform within sqrt(6 / inputs), biases and the output layer zero, so
-        the first predictions are even and the first gradients no larger than the features.
-
-        Source: He et al. 2015, Delving Deep into Rectifiers, eq. 10, as a uniform law. The root is
-        an integer one, since only + - * / are the same everywhere.
-        """
-        generator = np.random.Generator(np.random.PCG64(seed))
-        arrays = {name: np.zeros(shape) for name, shape in self._layout.entries}
-        for name, shape in self._layout.entries:
-            if name.startswith("hidden.") and name.endswith(".weight"):
-                bound = math.isqrt((6 << 40) // shape[1]) / (1 << 20)
-                arrays[name] = (2.0 * generator.random(shape) - 1.0) * bound
-        return self._layout.join(arrays)
+        """Public initial weights, P numbers, the same bits on every machine."""
+        return self._layout.join(first_weights(self._layout, seed))
 
     def records(self, table: Table) -> tuple[Records, Report]:
         """Turn raw columns into records; rows without a known class or a patient are left out."""
@@ -171,12 +159,19 @@ class Diagnosis:
 
     def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
         """Probabilities N x C, each row independent of the others to the last bit."""
-        arrays = list(self._layout.split(weights_P).values())
-        layers = list(zip(arrays[::2], arrays[1::2], strict=True))
-        logits_NO = logits(np.asarray(x_NF, dtype=np.float64), layers)
+        logits_NO = outputs(self._layout.split(weights_P), x_NF)
         if len(self.classes) > 2:
             return softmax(logits_NO)
         return np.column_stack([sigmoid(-logits_NO[:, 0]), sigmoid(logits_NO[:, 0])])
+
+    def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
+        """Exact area under the ROC curve; with more classes each against the others.
+
+        Raises:
+            InputError: The records lack a class.
+        """
+        classes = range(len(self.classes)) if len(self.classes) > 2 else (1,)
+        return float(np.mean([auroc(predicted_NC[:, one], y_N == one) for one in classes]))
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests.

@@ -43,8 +43,9 @@ class Dense(nn.Module):
         return logits_BO
 
 
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs, dtype=torch.float64, device="meta").to_empty(device="cpu")
+def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, bias=bias, dtype=torch.float64, device="meta")
+    layer = layer.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
@@ -76,3 +77,42 @@ def class_loss(logits_BO: Tensor, target_B: Tensor, factor_C: Tensor) -> Tensor:
     else:
         loss_B = functional.cross_entropy(logits_BO, target_B, reduction="none")
     return loss_B * factor_C[target_B]
+
+
+class Proportional(nn.Module):
+    """One linear score of the features, added to a baseline of each interval; no other weights.
+
+    Args:
+        inputs: F.
+        intervals: T.
+
+    >>> [tuple(p.shape) for p in Proportional(3, 2).parameters()]
+    [(1, 3), (2, 1)]
+    """
+
+    def __init__(self, inputs: int, intervals: int) -> None:
+        super().__init__()
+        self.score = _linear(inputs, 1, bias=False)
+        self.baseline = _linear(1, intervals, bias=False)
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        """Log-odds B x T of the event in each interval."""
+        one_B1 = x_BF.new_ones((len(x_BF), 1))
+        logits_BT: Tensor = self.score(x_BF) + self.baseline(one_B1)
+        return logits_BT
+
+
+def hazard_loss(logits_BT: Tensor, target_B: Tensor) -> Tensor:
+    """Negative log-likelihood of outcomes 2 s + e under hazards sigmoid(logits), shape (B,).
+
+    Guarantee: entry i depends on record i alone: no risk set enters, as it would in Cox' partial
+    likelihood.
+
+    Source: Gensheimer, Narasimhan 2019, A Scalable Discrete-Time Survival Model for Neural
+    Networks, eqs. 2 and 3.
+    """
+    survived_B1, died_B1 = target_B[:, None] // 2, target_B[:, None] % 2 == 1
+    time_T = torch.arange(logits_BT.shape[1], device=logits_BT.device)
+    lived_BT, died_BT = time_T < survived_B1, died_B1 & (time_T == survived_B1)
+    cost_BT = functional.softplus(torch.where(died_BT, -logits_BT, logits_BT))
+    return torch.where(lived_BT | died_BT, cost_BT, torch.zeros_like(cost_BT)).sum(dim=1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.schema import Column, Schema, as_text
+from learning.schema import Column, Label, Schema, as_text
 from learning.task import Cells, Finding, FloatArray, IntVector, Records, Report, Table
 from protocol.errors import InputError
 
@@ -89,7 +89,7 @@ def _codes(raw: Cells, codes: dict[str, int]) -> IntVector:
     return np.fromiter((_as_code(value, codes) for value in raw), np.int64, count=len(raw))
 
 
-def _findings(column: str, **masks: BoolVector) -> list[Finding]:
+def findings_of(column: str, **masks: BoolVector) -> list[Finding]:
     """One finding per problem that occurred; underscores in a problem's name read as blanks."""
     counted = ((problem.replace("_", " "), int(mask.sum())) for problem, mask in masks.items())
     return [Finding(column, problem, count) for problem, count in counted if count]
@@ -109,7 +109,7 @@ def _number(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     value_N[absent_N] = column.middle if column.neutral is None else float(column.neutral)
     outside_N = (value_N < low) | (value_N > high)
     scaled_N = (np.clip(value_N, low, high) - column.middle) / column.width
-    found = _findings(
+    found = findings_of(
         column.name, missing=missing_N, unreadable=unreadable_N, outside_bounds=outside_N
     )
     return _with_indicator(column, scaled_N[:, None], absent_N), found
@@ -119,7 +119,9 @@ def _category(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     codes = {label: code for code, label in enumerate(column.labels)}
     code_N = _codes(raw, codes)
     absent_N = code_N < 0
-    found = _findings(column.name, missing=code_N == _MISSING, unknown_category=code_N == _UNKNOWN)
+    found = findings_of(
+        column.name, missing=code_N == _MISSING, unknown_category=code_N == _UNKNOWN
+    )
     if column.neutral is not None:
         code_N = np.where(absent_N, codes[as_text(column.neutral)], code_N)
     one_hot_NK = (code_N[:, None] == np.arange(len(codes))).astype(np.float64)
@@ -130,7 +132,7 @@ def _flag(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     words = [value.lower() if isinstance(value, str) else value for value in raw]
     code_N = _codes(words, FLAG_WORDS)
     absent_N = code_N < 0
-    found = _findings(column.name, missing=code_N == _MISSING, unreadable=code_N == _UNKNOWN)
+    found = findings_of(column.name, missing=code_N == _MISSING, unreadable=code_N == _UNKNOWN)
     neutral = 0.0 if column.neutral is None else float(column.neutral)
     value_N = np.where(absent_N, neutral, code_N.astype(np.float64))
     return _with_indicator(column, value_N[:, None], absent_N), found
@@ -148,7 +150,7 @@ def _array(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
     unreadable_NS: BoolVector = ~(np.abs(value_NS) < ABSURD)
     absent_N = _each(unreadable_NS, np.all)
     value_NS[unreadable_NS] = column.middle if column.neutral is None else float(column.neutral)
-    found = _findings(
+    found = findings_of(
         column.name,
         missing=absent_N,
         unreadable=_each(unreadable_NS & ~nan_NS, np.any) & ~absent_N,
@@ -202,7 +204,7 @@ def _misshapen(column: Column, found: str) -> InputError:
 _BY_KIND = {"number": _number, "category": _category, "flag": _flag, "array": _array}
 
 
-def _checked(table: Table, names: Sequence[str]) -> int:
+def checked(table: Table, names: Sequence[str]) -> int:
     """Number of rows of a table that has all of the columns, equally long."""
     absent = [name for name in names if name not in table]
     if absent:
@@ -232,7 +234,7 @@ def features(schema: Schema, table: Table) -> tuple[FloatArray, Report]:
     >>> [(found.column, found.problem, found.count) for found in report.findings]
     [('age', 'missing', 1), ('age', 'outside bounds', 1), ('sex', 'unknown category', 1)]
     """
-    rows = _checked(table, [column.name for column in schema.columns])
+    rows = checked(table, [column.name for column in schema.columns])
     blocks: list[FloatArray] = []
     found: list[Finding] = []
     for column in schema.columns:
@@ -247,7 +249,15 @@ def patient_key(value: str | float | None) -> str | None:
     return None if value is None or _is_missing(value) else as_text(value)
 
 
-def _patients(schema: Schema, table: Table, rows: int) -> tuple[IntVector, BoolVector]:
+def labelled_rows(label: Label, table: Table) -> BoolVector:
+    """Which rows have a label: a known class, or a number that can be used."""
+    if label.classes:
+        return codes_of(label.texts, table[label.name]) >= 0
+    known_N: BoolVector = np.isfinite(as_numbers(table[label.name]))
+    return known_N
+
+
+def patients_of(schema: Schema, table: Table, rows: int) -> tuple[IntVector, BoolVector]:
     """Each row's patient, numbered by first appearance, and which rows have none."""
     if schema.patient is None:
         return np.arange(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
@@ -269,13 +279,13 @@ def labelled(schema: Schema, table: Table) -> tuple[Records, Report]:
     Raises:
         InputError: A column is absent, or columns differ in length.
     """
-    rows = _checked(table, schema.column_names)
+    rows = checked(table, schema.column_names)
     x_NF, report = features(schema, table)
     y_N = codes_of(schema.label.texts, table[schema.label.name])
-    patient_N, orphan_N = _patients(schema, table, rows)
-    found = _findings(
+    patient_N, orphan_N = patients_of(schema, table, rows)
+    found = findings_of(
         schema.label.name, missing=y_N == _MISSING, unknown_class=y_N == _UNKNOWN
-    ) + _findings(schema.patient or "", missing=orphan_N)
+    ) + findings_of(schema.patient or "", missing=orphan_N)
     keep_N = (y_N >= 0) & ~orphan_N
     records = Records(x_NF=x_NF, y_N=y_N, patient_N=patient_N).take(keep_N)
     kept = Report(rows=rows, kept=len(records), findings=(*report.findings, *found))

@@ -189,13 +189,27 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """The column to predict and its classes; of two classes the second is the positive one."""
+    """The column to predict: one of several classes, or a number between public bounds.
+
+    Args:
+        name: The column's name in the job.
+        classes: Its classes; of two the second is the positive one. None for a number.
+        low: Smallest plausible number; smaller ones count as `low`.
+        high: Largest plausible number; larger ones count as `high`.
+    """
 
     name: str
-    classes: tuple[str | int, ...]
+    classes: tuple[str | int, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
-        _distinct(self.texts, "classes", least=2)
+        if self.low is None and self.high is None:
+            _distinct(self.texts, "classes", least=2)
+        elif self.classes:
+            raise InputError("a label", expected="either classes, or low and high")
+        elif self.low is None or self.high is None or not self.low < self.high < math.inf:
+            raise InputError("bounds of a label", expected="low < high")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -210,6 +224,8 @@ class Schema:
     Args:
         columns: Inputs, in the order of the features.
         label: What is predicted.
+        targets: Further columns that a task learns from and never sees as features: how long a
+            patient was followed, which treatment was given. Their bounds hold as for inputs.
         patient: Column whose equal values are one patient; without it every record is one.
         time: Column with the time of a record, for splits and forecasts.
         site: Column that names a record's site where one table holds several.
@@ -217,13 +233,14 @@ class Schema:
 
     columns: tuple[Column, ...]
     label: Label
+    targets: tuple[Column, ...] = ()
     patient: str | None = None
     time: str | None = None
     site: str | None = None
 
     def __post_init__(self) -> None:
         _distinct(tuple(column.name for column in self.columns), "columns", least=1)
-        _distinct(self.column_names, "columns, label, patient, time and site", least=2)
+        _distinct(self.column_names, "columns, label, targets, patient, time and site", least=2)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -232,6 +249,7 @@ class Schema:
         return (
             *(column.name for column in self.columns),
             self.label.name,
+            *(column.name for column in self.targets),
             *(key for key in keys if key is not None),
         )
 

@@ -20,7 +20,7 @@ from learning.task import FloatArray, Metric
 CALIBRATION_GROUPS = 8
 
 
-def _hanley_mcneil(theta: float, positives: float, negatives: float) -> float:
+def hanley_mcneil(theta: float, positives: float, negatives: float) -> float:
     """Variance of the area under the curve if it is theta (Hanley, McNeil 1982, eq. 2)."""
     q1, q2 = theta / (2 - theta), 2 * theta**2 / (1 + theta)
     spread = (positives - 1) * (q1 - theta**2) + (negatives - 1) * (q2 - theta**2)
@@ -39,7 +39,7 @@ def _binned_auroc(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
     sizes = max(float(positives), 1.0), max(float(negatives), 1.0)
     return score_interval(
         value,
-        lambda theta: _hanley_mcneil(theta, *sizes),
+        lambda theta: hanley_mcneil(theta, *sizes),
         leaf_variance(gradient_2B, noise_std),
     )
 

@@ -41,7 +41,8 @@ class Records:
 
     Args:
         x_NF: Features, finite and scaled by the schema's public constants.
-        y_N: Targets, an integer class or a number, as the task says.
+        y_N: Targets as the task codes them. Where the schema's label has C classes, an integer
+            that leaves the label's class when divided by C; otherwise a number.
         patient_N: Which patient a record belongs to, numbered in order of first appearance in the
             table, rows that are left out included; every row its own where the schema names no
             patient column.
@@ -96,6 +97,21 @@ class Report:
     rows: int
     kept: int
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """The one number by which models of a task are compared.
+
+    Args:
+        name: Short, as it stands over a column.
+        title: In words, with a capital letter and no full stop.
+        ascending: Whether a larger number is a better model.
+    """
+
+    name: str
+    title: str
+    ascending: bool = True
 
 
 @dataclass(frozen=True)
@@ -167,6 +183,10 @@ class Task(Protocol):
     def evaluation(self) -> Evaluation:
         """How the model is counted on held-out patients."""
 
+    @property
+    def measure(self) -> Measure:
+        """What `score` computes."""
+
     def layout(self) -> Layout:
         """Names and shapes of the P parameters, in order."""
 
@@ -186,7 +206,18 @@ class Task(Protocol):
         """Loss of each record, a tensor (B,), from the model's output and the targets."""
 
     def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
-        """Probabilities N x C, each row independent of the others to the last bit."""
+        """Predictions N x C, each row independent of the others to the last bit.
+
+        What the C columns are is the task's matter: probabilities of classes, a survival curve,
+        quantiles.
+        """
+
+    def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
+        """The measure, exactly, where all records are in one place: simulations and baselines.
+
+        Raises:
+            InputError: The records do not determine it.
+        """
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""

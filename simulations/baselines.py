@@ -13,7 +13,6 @@ import torch
 from scipy.optimize import minimize
 
 from client.hospital import Split
-from learning.metrics import auroc
 from learning.networks import set_weights
 from learning.task import FloatVector, Records, Task
 from learning.trainer import CHUNK, PlainGradient
@@ -36,19 +35,14 @@ def pooled(task: Task, splits: Mapping[str, Split]) -> FloatVector:
     return _optimum(task, _union([split.train for split in splits.values()]))
 
 
-def pooled_auroc(task: Task, weights_P: FloatVector, splits: Mapping[str, Split]) -> float:
-    """Area under the ROC curve on all hospitals' held-out records.
-
-    Of more than two classes it is the unweighted mean of each class against the others.
+def pooled_score(task: Task, weights_P: FloatVector, splits: Mapping[str, Split]) -> float:
+    """The task's measure on all hospitals' held-out records.
 
     Raises:
-        InputError: The held-out records lack a class.
+        InputError: The held-out records do not determine it.
     """
     test = _union([split.test for split in splits.values()])
-    prob_NC = task.predict(weights_P, test.x_NF)
-    classes = range(prob_NC.shape[1]) if prob_NC.shape[1] > 2 else (1,)
-    areas = [auroc(prob_NC[:, one], test.y_N == one) for one in classes]
-    return float(np.mean(areas))
+    return task.score(task.predict(weights_P, test.x_NF), test.y_N)
 
 
 def _union(parts: Sequence[Records]) -> Records:
@@ -88,10 +82,13 @@ def _optimum(task: Task, records: Records) -> FloatVector:
 
 
 def _penalised(layout: Layout) -> FloatVector:
-    """1 for weights, 0 for biases, whose size is a matter of where the features' zero lies."""
+    """1 for weights, 0 for biases, whose size is a matter of where the features' zero lies.
+
+    A layer named `baseline` has no features, so its weights are biases.
+    """
     return layout.join(
         {
-            name: np.full(shape, 0.0 if name.rpartition(".")[2] == "bias" else 1.0)
+            name: np.full(shape, 0.0 if {"bias", "baseline"} & set(name.split(".")) else 1.0)
             for name, shape in layout.entries
         }
     )

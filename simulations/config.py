@@ -51,7 +51,7 @@ class DataConfig:
     """Public data that is dealt out to the virtual hospitals.
 
     Args:
-        name: A built-in data set (`breast_cancer`), or
+        name: A built-in data set (`simulations.data.BUILT_IN`), or
         path: a CSV file with a header.
     """
 

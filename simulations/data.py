@@ -9,6 +9,7 @@ from pathlib import Path
 from client.data.source import read
 from client.data.tabular import CsvSource
 from protocol.errors import InputError
+from simulations import public_tables
 from simulations.config import DataConfig
 
 
@@ -72,7 +73,12 @@ def breast_cancer() -> Data:
     return Data({**table, "diagnosis": [classes[code] for code in found.target.tolist()]})
 
 
-BUILT_IN: dict[str, Callable[[], Data]] = {"breast_cancer": breast_cancer}
+BUILT_IN: dict[str, Callable[[], Data]] = {
+    "breast_cancer": breast_cancer,
+    "lung": lambda: Data(public_tables.lung()),
+    "gbsg2": lambda: Data(public_tables.gbsg2()),
+    "actg175": lambda: Data(public_tables.actg175()),
+}
 
 
 def _from_csv(path: Path) -> Data:

@@ -35,7 +35,7 @@ th:last-child, td:last-child { padding-right: 0 }
 tbody tr:last-child > * { border-bottom: 0 }
 thead th { color: var(--quiet); font-size: .85rem; font-weight: 600 }
 tbody th { font-weight: 600 }
-tr.private > .auroc { color: var(--accent); font-weight: 600 }
+tr.private > .score { color: var(--accent); font-weight: 600 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .5rem 1.5rem; margin: .75rem 0 }
 dt { font-weight: 600 } dd { margin: 0; color: var(--quiet) }
 code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere }
@@ -44,7 +44,7 @@ code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow
 # The browser itself keeps the page from loading or running anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-_AUROC = (
+_SCORE = (
     "Mean and standard deviation over models, on all hospitals' held-out patients, computed "
     "exactly: only a simulation can see them together."
 )
@@ -90,17 +90,17 @@ def _lead(result: Result) -> str:
 def _figure(result: Result, png: bytes) -> str:
     """The picture, and in words for who cannot see it."""
     words = "; ".join(
-        f"{wording.label(row)}: {wording.auroc(row)}" for row in wording.ordered(result.rows)
+        f"{wording.label(row)}: {wording.score(row)}" for row in wording.ordered(result.rows)
     )
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure class="card"><img src="data:image/png;base64,{data}" '
-        f'alt="{escape(f"Area under the ROC curve. {words}.")}"></figure>'
+        f'alt="{escape(f"{result.measure.title}. {words}.")}"></figure>'
     )
 
 
 def _arms(result: Result) -> str:
-    head = ("Arm", "ε", "ε, worst case", "AUROC", "Time per round", "Sent per round")
+    head = ("Arm", "ε", "ε, worst case", result.measure.name, "Time per round", "Sent per round")
     return _table(head, [_arm(row) for row in wording.ordered(result.rows)])
 
 
@@ -108,11 +108,11 @@ def _arm(row: Row) -> str:
     cells = (
         wording.epsilon(row.epsilon),
         wording.epsilon(row.epsilon_worst),
-        wording.auroc(row),
+        wording.score(row),
         wording.seconds(row.seconds_per_round),
         wording.size(row.bytes_up_per_round),
     )
-    classes = ("", "", ' class="auroc"', "", "")
+    classes = ("", "", ' class="score"', "", "")
     kind = "" if row.epsilon is None else ' class="private"'
     words = f'<th scope="row">{escape(wording.label(row))}</th>' + "".join(
         f"<td{one}>{escape(cell)}</td>" for one, cell in zip(classes, cells, strict=True)
@@ -145,7 +145,7 @@ def _meanings(rows: Iterable[Row]) -> str:
 
 
 def _facts(result: Result) -> str:
-    facts = [("AUROC", _AUROC)]
+    facts = [(result.measure.name, f"{result.measure.title}. {_SCORE}")]
     if wording.private(result):
         facts += [
             ("ε", f"At δ = {wording.delta(result)}, over the whole job, under the stated trust."),

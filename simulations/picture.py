@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from simulations.results import Result, Row
-from simulations.wording import auroc, delta, label, ordered, private, seeds
+from simulations.wording import delta, label, ordered, private, score, seeds
 
 INK, QUIET, RULE, WARNING = "#1c2733", "#5b6875", "#dfe4e9", "#a63c00"
 WIDTH_IN, ROW_IN, DPI = 9.6, 0.52, 160
@@ -76,16 +76,14 @@ def draw(result: Result) -> Figure:
 def _arm(axes: Axes, place: int, row: Row) -> None:
     """One arm: faint dots for models, a bar of one standard deviation, the mean on top."""
     style = STYLES.get(row.arm, _OTHER)
-    value_M = np.asarray(row.aurocs)
+    value_M = np.asarray(row.scores)
     if len(value_M) > 1:
         # Multiples of the golden ratio lie apart from their neighbours, so ties stay visible.
         lift_M = 0.5 * (np.arange(len(value_M)) * GOLDEN % 1.0 - 0.5)
         axes.scatter(value_M, place + lift_M, s=16, color=style.colour, alpha=0.38, lw=0)
-        axes.errorbar(
-            row.auroc_mean, place, xerr=row.auroc_sd, color=style.colour, lw=1.8, capsize=4
-        )
+        axes.errorbar(row.mean, place, xerr=row.sd, color=style.colour, lw=1.8, capsize=4)
     axes.plot(
-        row.auroc_mean,
+        row.mean,
         place,
         style.marker,
         ms=style.size,
@@ -97,7 +95,7 @@ def _arm(axes: Axes, place: int, row: Row) -> None:
     axes.text(
         1.03,
         place,
-        auroc(row),
+        score(row),
         transform=axes.get_yaxis_transform(),
         va="center_baseline",
         fontsize=10,
@@ -107,8 +105,8 @@ def _arm(axes: Axes, place: int, row: Row) -> None:
 
 def _frame(axes: Axes, rows: list[Row]) -> None:
     """Axis, grid and names of the arms, best read from the top."""
-    values = [value for row in rows for value in (*row.aurocs, row.auroc_mean)]
-    spread = [row.auroc_mean + sign * row.auroc_sd for row in rows for sign in (-1, 1)]
+    values = [value for row in rows for value in (*row.scores, row.mean)]
+    spread = [row.mean + sign * row.sd for row in rows for sign in (-1, 1)]
     low, high = min(values + spread), max(values + spread)
     margin = max(0.06 * (high - low), 0.004)
     axes.set_xlim(low - margin, high + margin)
@@ -140,7 +138,7 @@ def _rules(axes: Axes, rows: list[Row]) -> None:
             )
     for place, row in enumerate(rows):
         if row.arm == "pooled":
-            axes.plot([row.auroc_mean] * 2, [place, len(rows) - 0.45], ":", color=QUIET, lw=1.1)
+            axes.plot([row.mean] * 2, [place, len(rows) - 0.45], ":", color=QUIET, lw=1.1)
 
 
 def _text(figure: Figure, result: Result, notes: list[str]) -> None:
@@ -162,7 +160,7 @@ def _text(figure: Figure, result: Result, notes: list[str]) -> None:
     figure.text(
         left,
         1 - 0.62 / height,
-        "Area under the ROC curve, on the held-out patients of all hospitals",
+        f"{result.measure.title}, on the held-out patients of all hospitals",
         fontsize=10,
         color=QUIET,
     )
@@ -187,7 +185,7 @@ def _text(figure: Figure, result: Result, notes: list[str]) -> None:
 
 def _legend(result: Result) -> str:
     parts = [seeds(result)]
-    if any(len(row.aurocs) > 1 for row in result.rows):
+    if any(len(row.scores) > 1 for row in result.rows):
         parts = ["dot: one model", "bar: standard deviation", *parts]
     if any(row.arm == "pooled" for row in result.rows):
         parts.insert(-1, "dotted line: all data in one place")

@@ -25,7 +25,7 @@ def table(result: Result) -> Table:
     )
     shown.add_column("arm", no_wrap=True)
     # Named after the symbols, as the columns would not fit 80 characters otherwise.
-    for name in ("ε", "ε worst", "AUROC", "time/round", "sent/round"):
+    for name in ("ε", "ε worst", result.measure.name, "time/round", "sent/round"):
         shown.add_column(name, justify="right", no_wrap=True)
     previous: Row | None = None
     for row in wording.ordered(result.rows):
@@ -72,7 +72,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.arm,
         wording.epsilon(row.epsilon),
         wording.epsilon(row.epsilon_worst),
-        wording.auroc(row),
+        wording.score(row),
         wording.seconds(row.seconds_per_round),
         wording.size(row.bytes_up_per_round),
     )

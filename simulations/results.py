@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from learning.diagnosis import AUROC
+from learning.task import Measure
 from protocol.errors import InputError
 
 
@@ -18,36 +20,36 @@ class Row:
         arm: Its name, see `simulations.config.Arm`.
         epsilon: Under the stated trust; None without a guarantee.
         epsilon_worst: If every other hospital colludes with the coordinator; None without.
-        aurocs: Area under the ROC curve of every model that the arm gave, on all hospitals'
-            held-out patients: one per seed, or one per seed and hospital in arm `local_only`.
+        scores: The task's measure of every model that the arm gave, on all hospitals' held-out
+            patients: one per seed, or one per seed and hospital in arm `local_only`.
         seconds_per_round: Median; None where there are no rounds.
         bytes_up_per_round: Median bytes from all hospitals to the coordinator; None likewise.
 
-    >>> row = Row(arm="pooled", aurocs=(0.98, 1.0))
-    >>> round(row.auroc_mean, 3), round(row.auroc_sd, 4)
+    >>> row = Row(arm="pooled", scores=(0.98, 1.0))
+    >>> round(row.mean, 3), round(row.sd, 4)
     (0.99, 0.0141)
     """
 
     arm: str
-    aurocs: tuple[float, ...]
+    scores: tuple[float, ...]
     epsilon: float | None = None
     epsilon_worst: float | None = None
     seconds_per_round: float | None = None
     bytes_up_per_round: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.aurocs:
+        if not self.scores:
             raise InputError(f"arm {self.arm!r} gave no model")
 
     @property
-    def auroc_mean(self) -> float:
+    def mean(self) -> float:
         """Mean over models."""
-        return statistics.fmean(self.aurocs)
+        return statistics.fmean(self.scores)
 
     @property
-    def auroc_sd(self) -> float:
+    def sd(self) -> float:
         """Sample standard deviation over models; 0 for a single one."""
-        return statistics.stdev(self.aurocs) if len(self.aurocs) > 1 else 0.0
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON's types; an infinite epsilon is null, as no guarantee is."""
@@ -55,9 +57,9 @@ class Row:
             "arm": self.arm,
             "epsilon": _finite(self.epsilon),
             "epsilon_worst": _finite(self.epsilon_worst),
-            "auroc_mean": self.auroc_mean,
-            "auroc_sd": self.auroc_sd,
-            "aurocs": list(self.aurocs),
+            "mean": self.mean,
+            "sd": self.sd,
+            "scores": list(self.scores),
             "seconds_per_round": self.seconds_per_round,
             "bytes_up_per_round": self.bytes_up_per_round,
         }
@@ -92,6 +94,7 @@ class Result:
         model_sha256: Digest of the last federated model's weights; empty without one.
         hospitals: The virtual hospitals at the first seed.
         notes: What a reader must know, such as that noise was seeded.
+        measure: What the rows' scores are.
     """
 
     name: str
@@ -101,6 +104,7 @@ class Result:
     model_sha256: str = ""
     hospitals: tuple[HospitalSummary, ...] = ()
     notes: tuple[str, ...] = ()
+    measure: Measure = AUROC
 
     def __post_init__(self) -> None:
         for what, values in (("rows", self.rows), ("seeds", self.seeds)):
@@ -111,6 +115,7 @@ class Result:
         """The result as JSON's types; every key is always there."""
         return {
             "name": self.name,
+            "measure": self.measure.name,
             "rows": [row.to_json() for row in self.rows],
             "delta": self.delta,
             "seeds": list(self.seeds),

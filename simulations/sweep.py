@@ -11,13 +11,13 @@ import numpy as np
 
 from client.hospital import Split
 from learning.artefact import load
-from learning.task import FloatVector, Task, load_task
+from learning.task import FloatVector, Records, Task, load_task
 from privacy.guards import run_guards
 from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
 from server.jobs import resolve
 from server.launch import Event, Outcome
-from simulations.baselines import local_only, pooled, pooled_auroc
+from simulations.baselines import local_only, pooled, pooled_score
 from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig
 from simulations.consortium import Consortium, declared, found, hospital_names
 from simulations.data import Data, load_data
@@ -56,7 +56,7 @@ class _Tally:
 
     arm: Arm
     epsilon_worst: float | None = None
-    aurocs: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     bytes_up: list[int] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class _Tally:
             arm=self.arm.arm,
             epsilon=self.arm.epsilon,
             epsilon_worst=self.epsilon_worst,
-            aurocs=tuple(self.aurocs),
+            scores=tuple(self.scores),
             seconds_per_round=float(np.median(self.seconds)) if self.seconds else None,
             bytes_up_per_round=int(np.median(self.bytes_up)) if self.bytes_up else None,
         )
@@ -83,7 +83,7 @@ def run(
             left out, they are removed.
 
     Returns:
-        One row for each arm. AUROC is that of the finished model on the union of all hospitals'
+        One row for each arm. A score is that of the finished model on the union of all hospitals'
         held-out patients, without noise, which only a simulation can compute.
 
     Raises:
@@ -123,6 +123,7 @@ def run(
         model_sha256=digest,
         hospitals=summaries,
         notes=(SEEDED_NOTE,) if config.seeded_noise else (),
+        measure=task.measure,
     )
 
 
@@ -155,7 +156,7 @@ class _Bench:
                 name=name,
                 train_size=split.train.num_patients,
                 test_size=split.test.num_patients,
-                positives=float(np.mean(split.train.y_N == 1)) if len(split.train) else 0.0,
+                positives=_positives(self._task, split.train),
             )
             for name, split in self.splits.items()
         )
@@ -165,7 +166,7 @@ class _Bench:
         arm = tally.arm
         if arm.arm not in FEDERATED:
             for weights in self._baseline(arm):
-                tally.aurocs.append(pooled_auroc(self._task, weights, self.splits))
+                tally.scores.append(pooled_score(self._task, weights, self.splits))
             return ""
         if self._keep is not None:
             return self._federated(self._kept(arm), tally, watch, progress)
@@ -217,7 +218,7 @@ class _Bench:
         if tally.arm.epsilon is not None:
             tally.epsilon_worst = job.privacy.epsilon_worst
         model = load(folder / consortium.names[0] / "models" / job.name / "1")
-        tally.aurocs.append(pooled_auroc(self._task, model.weights_P, self.splits))
+        tally.scores.append(pooled_score(self._task, model.weights_P, self.splits))
         return model.card.digests.weights
 
     def _found(self, folder: Path) -> Consortium:
@@ -234,6 +235,12 @@ class _Bench:
             noise_seed=self._seed if config.seeded_noise else None,
             split_seed=self._seed,
         )
+
+
+def _positives(task: Task, records: Records) -> float:
+    """Share of records whose label is the second class; of a label without classes, 0."""
+    classes = len(task.schema.label.texts)
+    return float(np.mean(records.y_N % classes == 1)) if classes and len(records) else 0.0
 
 
 def _deal(

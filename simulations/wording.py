@@ -56,7 +56,7 @@ ARMS = {
 def ordered(rows: Iterable[Row]) -> list[Row]:
     """Rows in the order in which they are read: baselines, federated, private; epsilon ascending.
 
-    >>> rows = [Row(arm="local", aurocs=(1.0,), epsilon=1.0), Row(arm="pooled", aurocs=(1.0,))]
+    >>> rows = [Row(arm="local", scores=(1.0,), epsilon=1.0), Row(arm="pooled", scores=(1.0,))]
     >>> [row.arm for row in ordered(rows)]
     ['pooled', 'local']
     """
@@ -70,14 +70,14 @@ def label(row: Row) -> str:
     return words if row.epsilon is None else f"{words}, ε = {epsilon(row.epsilon)}"
 
 
-def auroc(row: Row) -> str:
+def score(row: Row) -> str:
     """Mean and, of several models, standard deviation.
 
-    >>> auroc(Row(arm="pooled", aurocs=(0.98, 1.0))), auroc(Row(arm="pooled", aurocs=(0.98,)))
+    >>> score(Row(arm="pooled", scores=(0.98, 1.0))), score(Row(arm="pooled", scores=(0.98,)))
     ('0.990 ± 0.014', '0.980')
     """
-    mean = f"{row.auroc_mean:.3f}"
-    return f"{mean} ± {row.auroc_sd:.3f}" if len(row.aurocs) > 1 else mean
+    mean = f"{row.mean:.3f}"
+    return f"{mean} ± {row.sd:.3f}" if len(row.scores) > 1 else mean
 
 
 def epsilon(value: float | None) -> str:
@@ -121,7 +121,7 @@ def size(value: int | None) -> str:
 def seeds(result: Result) -> str:
     """How many seeds and which.
 
-    >>> rows = (Row(arm="pooled", aurocs=(0.98, 1.0, 0.99)),)
+    >>> rows = (Row(arm="pooled", scores=(0.98, 1.0, 0.99)),)
     >>> seeds(Result(name="x", rows=rows, delta=1e-5, seeds=(0, 1, 2)))
     '3 seeds (0 to 2)'
     """
@@ -133,7 +133,7 @@ def seeds(result: Result) -> str:
 def delta(result: Result) -> str:
     """Delta, as people write it.
 
-    >>> rows = (Row(arm="pooled", aurocs=(0.98,)),)
+    >>> rows = (Row(arm="pooled", scores=(0.98,)),)
     >>> delta(Result(name="x", rows=rows, delta=1e-5, seeds=(0,)))
     '1e-5'
     """

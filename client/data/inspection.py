@@ -13,8 +13,8 @@ import numpy as np
 from client.data.column_counts import ColumnCounts
 from client.data.findings import ColumnProfile, Profile, Verdict
 from client.data.suspicion import PatientSuspicion
-from learning.preprocess import as_numbers, codes_of, patient_key
-from learning.task import IntVector, Table, Task
+from learning.preprocess import BoolVector, as_numbers, codes_of, labelled_rows, patient_key
+from learning.task import Table, Task
 
 
 def inspect(task: Task, table: Table, absent: Collection[str] = ()) -> Profile:
@@ -45,7 +45,8 @@ class Inspection:
     ) -> None:
         schema = task.schema
         self._task, self._absent, self._split_by = task, absent, split_by
-        self._counts = {column.name: ColumnCounts(column, schema) for column in schema.columns}
+        self._columns = (*schema.columns, *schema.targets)
+        self._counts = {column.name: ColumnCounts(column, schema) for column in self._columns}
         self._class_C = np.zeros(len(schema.label.texts), dtype=np.int64)
         self._found: dict[tuple[str, str], int] = {}
         self._doubt = PatientSuspicion()
@@ -58,7 +59,9 @@ class Inspection:
         records, report = self._task.records(table)
         self._rows += report.rows
         self._kept += report.kept
-        self._class_C += np.bincount(records.y_N.astype(np.int64), minlength=len(self._class_C))
+        if len(self._class_C):
+            class_N = records.y_N.astype(np.int64) % len(self._class_C)
+            self._class_C += np.bincount(class_N, minlength=len(self._class_C))
         for found in report.findings:
             place = (found.column, found.problem)
             self._found[place] = self._found.get(place, 0) + found.count
@@ -67,7 +70,7 @@ class Inspection:
             if name not in self._absent:
                 counts.add(table[name], class_N)
         if schema.patient is not None:
-            self._add_patients(schema.patient, table, class_N)
+            self._add_patients(schema.patient, table, labelled_rows(schema.label, table))
 
     def done(self) -> Profile:
         """What was counted."""
@@ -81,9 +84,9 @@ class Inspection:
             columns=tuple(self._profiles()),
         )
 
-    def _add_patients(self, name: str, table: Table, class_N: IntVector) -> None:
+    def _add_patients(self, name: str, table: Table, known_N: BoolVector) -> None:
         keys = [patient_key(value) for value in table[name]]
-        pairs = zip(keys, (class_N >= 0).tolist(), strict=True)
+        pairs = zip(keys, known_N.tolist(), strict=True)
         self._patients.update(hash(key) for key, known in pairs if key and known)
         numbers = [
             as_numbers(table[column.name])
@@ -97,7 +100,7 @@ class Inspection:
 
     def _profiles(self) -> Iterator[ColumnProfile]:
         schema = self._task.schema
-        for column in schema.columns:
+        for column in self._columns:
             if column.name in self._absent:
                 yield _absent(column.name, column.kind)
             else:
@@ -122,7 +125,7 @@ class Inspection:
         if kind == "patient" and (doubt := self._doubted()):
             verdict, remedy = doubt
         elif unknown:
-            labels = ", ".join(self._task.schema.label.texts)
+            labels = ", ".join(self._task.schema.label.texts) or "numbers"
             remedy = f"translate the source's words to {labels}"
         elif missing:
             remedy = f"rows without a {kind} are not used: complete them or take them out"

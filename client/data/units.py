@@ -61,7 +61,7 @@ def conversions(units: Mapping[str, str], schema: Schema) -> dict[str, Conversio
     """
     return {
         column.name: conversion(column, units[column.name])
-        for column in schema.columns
+        for column in (*schema.columns, *schema.targets)
         if column.name in units
     }
 

@@ -53,6 +53,11 @@ class Case:
 
 
 TWO = {"columns": COLUMNS, "label": {"name": "ill", "classes": ["no", "yes"]}}
+TIMED = {
+    "columns": COLUMNS,
+    "label": {"name": "died", "classes": ["no", "yes"]},
+    "targets": [{"name": "months", "kind": "number", "low": 0, "high": 24}],
+}
 FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
 
 CASES = {
@@ -63,6 +68,11 @@ CASES = {
     ),
     "many classes": Case("diagnosis", FOUR),
     "network": Case("diagnosis", {**TWO, "patient": "pid"}, {"model": "mlp", "hidden": [6, 5]}),
+    "survival": Case("survival", TIMED),
+    "survival of patients": Case("survival", {**TIMED, "patient": "pid"}, {"intervals": 3}),
+    "survival by a network": Case(
+        "survival", TIMED, {"model": "mlp", "hidden": [5], "cuts": [3, 24]}
+    ),
     "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
 }
 
@@ -166,15 +176,22 @@ def tables(draw: st.DrawFn, task: Task) -> dict[str, list[str | float | None]]:
     """Tables of anything: hostile values, text, numbers, and labels that are mostly known."""
     rows = draw(st.integers(0, 6))
     cell = st.one_of(st.sampled_from(HOSTILE), st.floats(), st.text(max_size=4))
-    label = st.one_of(st.sampled_from(task.schema.label.texts), cell)
+    mostly = {
+        name: st.one_of(st.sampled_from(values), cell) for name, values in known(task).items()
+    }
     return {
-        name: draw(
-            st.lists(
-                label if name == task.schema.label.name else cell, min_size=rows, max_size=rows
-            )
-        )
+        name: draw(st.lists(mostly.get(name, cell), min_size=rows, max_size=rows))
         for name in task.schema.column_names
     }
+
+
+def known(task: Task) -> dict[str, list[str | float | None]]:
+    """Values of label and targets that make a row a record."""
+    label = task.schema.label
+    values: dict[str, list[str | float | None]] = {label.name: [*label.texts] or [3.0, "7"]}
+    for column in task.schema.targets:
+        values[column.name] = [*column.labels] or [0, 1]
+    return values
 
 
 @every_case
@@ -245,30 +262,60 @@ def test_training_lowers_the_loss(case: Case) -> None:
 
 
 @every_case
-def test_predictions_are_probabilities_and_ignore_the_other_rows(case: Case) -> None:
+def test_predictions_are_finite_and_ignore_the_other_rows(case: Case) -> None:
     task = case.build()
     weights_P = random_weights(task) * 3
     x_NF = invented(task, 33).x_NF
     probs_NC = task.predict(weights_P, x_NF)
     assert probs_NC.dtype == np.float64
-    assert probs_NC.shape == (33, len(task.schema.label.classes))
-    assert (probs_NC >= 0).all()
-    np.testing.assert_allclose(probs_NC.sum(axis=1), 1, rtol=1e-12)
+    assert probs_NC.shape[0] == 33
+    assert np.isfinite(probs_NC).all()
     for row in (0, 16, 32):
         assert (task.predict(weights_P, x_NF[row : row + 1])[0] == probs_NC[row]).all()
     assert task.predict(weights_P, x_NF[:0]).shape == (0, probs_NC.shape[1])
 
 
+@every_case
+def test_the_measure_is_a_number_of_the_predictions_alone(case: Case) -> None:
+    task = case.build()
+    records = invented(task, 80)
+    predicted_NC = task.predict(random_weights(task), records.x_NF)
+    value = task.score(predicted_NC, records.y_N)
+    assert type(value) is float
+    assert 0 <= value <= 1
+    order_N = np.random.default_rng(0).permutation(80)
+    again = task.score(predicted_NC[order_N], records.y_N[order_N])
+    assert again == pytest.approx(value, abs=1e-12)
+    assert task.measure.name
+    assert task.measure.title
+
+
+@every_case
+def test_a_target_leaves_the_labels_class_when_divided_by_their_number(case: Case) -> None:
+    task = case.build()
+    classes = task.schema.label.texts
+    if not classes:
+        return
+    empty: list[str | float | None] = [None] * (2 * len(classes))
+    table = {name: list(empty) for name in task.schema.column_names}
+    for name, values in known(task).items():
+        table[name] = [values[0]] * 2 * len(classes)
+    table[task.schema.label.name] = [*classes, *classes]
+    if task.schema.patient is not None:
+        table[task.schema.patient] = list(range(2 * len(classes)))
+    records, _ = task.records(table)
+    assert (records.y_N % len(classes)).tolist() == [*range(len(classes))] * 2
+
+
 @st.composite
 def scored(draw: st.DrawFn, task: Task) -> tuple[FloatArray, IntVector, IntVector]:
-    """Probabilities, targets and patients with any number of records each."""
-    rows, classes = draw(st.integers(0, 30)), len(task.schema.label.classes)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    """Predictions from flat to extreme, targets, patients with any number of records each."""
+    rows, seed = draw(st.integers(0, 30)), draw(st.integers(0, 2**32))
     sharpness = draw(st.sampled_from([0.01, 1.0, 100.0]))
-    power_NC = np.exp(np.clip(rng.normal(size=(rows, classes)) * sharpness, -700, 300))
-    probs_NC = power_NC / power_NC.sum(axis=1, keepdims=True)
-    patient_N = rng.integers(draw(st.integers(1, 12)), size=rows)
-    return probs_NC, rng.integers(classes, size=rows), patient_N
+    records = invented(task, rows, seed)
+    probs_NC = task.predict(random_weights(task, seed) * sharpness, records.x_NF)
+    patient_N = np.random.default_rng(seed).integers(draw(st.integers(1, 12)), size=rows)
+    return probs_NC, np.asarray(records.y_N), patient_N
 
 
 @every_case
@@ -321,8 +368,9 @@ def test_metrics_of_any_counts_are_ordered_and_within_their_range(
     metrics = evaluation.metrics(counts_E, noise)
     if size == 0 and noise == 0:
         assert metrics == {}
-    for metric in metrics.values():
-        assert 0 <= metric.low <= metric.value <= metric.high <= 1
+    for name, metric in metrics.items():
+        least = -1 if name.startswith("effect") else 0
+        assert least <= metric.low <= metric.value <= metric.high <= 1
         assert all(type(number) is float for number in (metric.value, metric.low, metric.high))
 
 
@@ -362,13 +410,15 @@ def test_patients_are_numbered_in_order_of_first_appearance(case: Case) -> None:
     task = case.build()
     if task.schema.patient is None:
         return
-    known = task.schema.label.texts[0]
+    values = known(task)
+    label = values[task.schema.label.name][0]
     table: dict[str, list[str | float | None]] = {
         name: [None] * 5 for name in task.schema.column_names
     }
+    table |= {name: [choices[0]] * 5 for name, choices in values.items()}
     table |= {
         task.schema.patient: ["c", "a", None, "c", "b"],
-        task.schema.label.name: [known, "no such class", known, known, known],
+        task.schema.label.name: [label, "no such class", label, label, label],
     }
     records, _ = task.records(table)
     assert records.patient_N.tolist() == [0, 0, 2]

@@ -18,7 +18,7 @@ from learning.task import Records, Report, Task, load_task
 from protocol.errors import InputError
 from protocol.jobs import Named
 from server.requests import read_request
-from simulations.baselines import local_only, pooled, pooled_auroc
+from simulations.baselines import local_only, pooled, pooled_score
 from simulations.config import DataConfig
 from simulations.data import load_data
 from simulations.partition import Partition, deal
@@ -89,7 +89,7 @@ def test_a_hospital_alone_gets_what_pooling_its_records_alone_gives() -> None:
         np.testing.assert_array_equal(alone[name], pooled(task, {name: split}))
 
 
-def test_pooled_auroc_is_within_reach_of_standardised_features() -> None:
+def test_pooled_score_is_within_reach_of_standardised_features() -> None:
     """Public constants cost nothing against constants that are fitted to the records."""
     task = _task()
     differences = []
@@ -99,7 +99,7 @@ def test_pooled_auroc_is_within_reach_of_standardised_features() -> None:
         oracle.fit(*_stacked(splits, "train"))
         x_NF, y_N = _stacked(splits, "test")
         theirs = roc_auc_score(y_N, oracle.decision_function(x_NF))
-        differences.append(pooled_auroc(task, pooled(task, splits), splits) - theirs)
+        differences.append(pooled_score(task, pooled(task, splits), splits) - theirs)
     assert abs(np.mean(differences)) < 0.005
 
 
@@ -109,7 +109,7 @@ def test_auroc_is_scikit_learns_on_the_union_of_held_out_records() -> None:
     weights_P = np.random.default_rng(0).normal(size=task.layout().size)
     x_NF, y_N = _stacked(splits, "test")
     expected = roc_auc_score(y_N, task.predict(weights_P, x_NF)[:, 1])
-    assert pooled_auroc(task, weights_P, splits) == pytest.approx(expected, abs=1e-12)
+    assert pooled_score(task, weights_P, splits) == pytest.approx(expected, abs=1e-12)
     assert 0.05 < expected < 0.95
 
 
@@ -125,7 +125,7 @@ def test_more_classes_are_averaged_one_against_the_rest() -> None:
     probs_NC = task.predict(weights_P, x_NF)
     np.testing.assert_allclose(probs_NC, oracle.predict_proba(x_NF), atol=2e-3)
     expected = roc_auc_score(y_N, probs_NC, multi_class="ovr", average="macro")
-    assert pooled_auroc(task, weights_P, splits) == pytest.approx(expected, abs=1e-12)
+    assert pooled_score(task, weights_P, splits) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_network_learns_what_no_line_can() -> None:
@@ -137,8 +137,8 @@ def test_a_network_learns_what_no_line_can() -> None:
         "north": _split(Records(x_NF=x_NF, y_N=y_N, patient_N=np.arange(600)), np.arange(200))
     }
     line, network = _task(schema), _task(schema, model="mlp", hidden=[16])
-    assert pooled_auroc(line, pooled(line, splits), splits) < 0.7
-    assert pooled_auroc(network, pooled(network, splits), splits) > 0.95
+    assert pooled_score(line, pooled(line, splits), splits) < 0.7
+    assert pooled_score(network, pooled(network, splits), splits) > 0.95
 
 
 def test_more_records_outweigh_the_prior() -> None:
@@ -169,4 +169,4 @@ def test_held_out_records_of_one_class_have_no_area() -> None:
         test_report=NOTHING,
     )
     with pytest.raises(InputError, match="both classes"):
-        pooled_auroc(task, task.initial(0), {"north": benign})
+        pooled_score(task, task.initial(0), {"north": benign})

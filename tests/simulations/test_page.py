@@ -63,7 +63,7 @@ def test_every_text_is_escaped(field: str) -> None:
             shown,
             hospitals=(HospitalSummary(name=HOSTILE, train_size=1, test_size=1, positives=0.5),),
         ),
-        "arm": replace(shown, rows=(Row(arm=HOSTILE, aurocs=(0.5,)),)),
+        "arm": replace(shown, rows=(Row(arm=HOSTILE, scores=(0.5,)),)),
         "digest": replace(shown, model_sha256=HOSTILE),
     }
     text = page(changed[field], PNG)
@@ -91,7 +91,7 @@ def test_who_cannot_see_the_picture_hears_it() -> None:
 
 
 def test_what_there_is_not_is_not_mentioned() -> None:
-    bare = Result(name="x", rows=(Row(arm="pooled", aurocs=(0.9,)),), delta=1e-5, seeds=(0,))
+    bare = Result(name="x", rows=(Row(arm="pooled", scores=(0.9,)),), delta=1e-5, seeds=(0,))
     text = " ".join(_Reader(page(bare, PNG)).text)
     assert "δ" not in text
     assert "Last model" not in text

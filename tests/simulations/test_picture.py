@@ -83,7 +83,7 @@ def test_notes_are_in_the_picture_and_make_it_taller() -> None:
 
 def test_a_single_seed_needs_no_legend_of_bars() -> None:
     one = Result(
-        name="x", rows=(Row(arm="clear", aurocs=(0.9,)),), delta=1e-5, seeds=(7,), hospitals=()
+        name="x", rows=(Row(arm="clear", scores=(0.9,)),), delta=1e-5, seeds=(7,), hospitals=()
     )
     texts = _texts(draw(one))
     assert "seed 7" in texts

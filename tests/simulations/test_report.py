@@ -21,19 +21,19 @@ def result(*notes: str, name: str = "demo") -> Result:
     return Result(
         name=name,
         rows=(
-            Row(arm="local", aurocs=(0.95, 0.97), epsilon=1.0, epsilon_worst=1.0),
+            Row(arm="local", scores=(0.95, 0.97), epsilon=1.0, epsilon_worst=1.0),
             Row(
                 arm="distributed",
-                aurocs=(0.98, 0.99),
+                scores=(0.98, 0.99),
                 epsilon=3.0,
                 epsilon_worst=6.811,
                 seconds_per_round=0.25,
                 bytes_up_per_round=228_912,
             ),
-            Row(arm="distributed", aurocs=(0.96, 0.98), epsilon=1.0, epsilon_worst=2.1),
-            Row(arm="clear", aurocs=(0.991, 0.993), seconds_per_round=1.5, bytes_up_per_round=870),
-            Row(arm="pooled", aurocs=(0.99, 0.992)),
-            Row(arm="local_only", aurocs=(0.9, 0.92, 0.94, 0.96)),
+            Row(arm="distributed", scores=(0.96, 0.98), epsilon=1.0, epsilon_worst=2.1),
+            Row(arm="clear", scores=(0.991, 0.993), seconds_per_round=1.5, bytes_up_per_round=870),
+            Row(arm="pooled", scores=(0.99, 0.992)),
+            Row(arm="local_only", scores=(0.9, 0.92, 0.94, 0.96)),
         ),
         delta=1e-5,
         seeds=(0, 1),
@@ -78,7 +78,7 @@ def test_the_table_says_what_it_is_and_warns() -> None:
 
 
 def test_without_private_arms_there_is_no_delta() -> None:
-    shown = Result(name="x", rows=(Row(arm="pooled", aurocs=(0.9,)),), delta=1e-5, seeds=(0,))
+    shown = Result(name="x", rows=(Row(arm="pooled", scores=(0.9,)),), delta=1e-5, seeds=(0,))
     assert "δ" not in _text(shown)
     assert "0.900" in _text(shown)
 

@@ -15,7 +15,7 @@ from simulations.results import HospitalSummary, Result, Row
 
 ROW = Row(
     arm="distributed",
-    aurocs=(0.98, 0.99, 1.0),
+    scores=(0.98, 0.99, 1.0),
     epsilon=1.0,
     epsilon_worst=2.5,
     seconds_per_round=0.25,
@@ -24,19 +24,19 @@ ROW = Row(
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
-def test_mean_and_deviation_are_those_of_a_sample(aurocs: list[float]) -> None:
-    row = Row(arm="pooled", aurocs=tuple(aurocs))
-    assert row.auroc_mean == pytest.approx(np.mean(aurocs), abs=1e-12)
-    assert row.auroc_sd == pytest.approx(np.std(aurocs, ddof=1), abs=1e-12)
+def test_mean_and_deviation_are_those_of_a_sample(scores: list[float]) -> None:
+    row = Row(arm="pooled", scores=tuple(scores))
+    assert row.mean == pytest.approx(np.mean(scores), abs=1e-12)
+    assert row.sd == pytest.approx(np.std(scores, ddof=1), abs=1e-12)
 
 
 def test_one_model_has_no_deviation() -> None:
-    assert Row(arm="pooled", aurocs=(0.75,)).auroc_sd == 0.0
+    assert Row(arm="pooled", scores=(0.75,)).sd == 0.0
 
 
 def test_an_arm_without_a_model_is_no_row() -> None:
     with pytest.raises(InputError, match="'pooled' gave no model"):
-        Row(arm="pooled", aurocs=())
+        Row(arm="pooled", scores=())
 
 
 @pytest.mark.parametrize(("rows", "seeds", "what"), [((), (0,), "rows"), ((ROW,), (), "seeds")])
@@ -50,7 +50,7 @@ def test_an_empty_result_is_refused(
 def test_json_has_every_key_and_the_values() -> None:
     result = Result(
         name="demo",
-        rows=(ROW, Row(arm="pooled", aurocs=(0.5,))),
+        rows=(ROW, Row(arm="pooled", scores=(0.5,))),
         delta=1e-5,
         seeds=(3, 4),
         model_sha256="ab",
@@ -59,6 +59,7 @@ def test_json_has_every_key_and_the_values() -> None:
     )
     assert json.loads(json.dumps(result.to_json(), allow_nan=False)) == {
         "name": "demo",
+        "measure": "AUROC",
         "delta": 1e-5,
         "seeds": [3, 4],
         "model_sha256": "ab",
@@ -68,9 +69,9 @@ def test_json_has_every_key_and_the_values() -> None:
                 "arm": "distributed",
                 "epsilon": 1.0,
                 "epsilon_worst": 2.5,
-                "auroc_mean": pytest.approx(0.99),
-                "auroc_sd": pytest.approx(0.01),
-                "aurocs": [0.98, 0.99, 1.0],
+                "mean": pytest.approx(0.99),
+                "sd": pytest.approx(0.01),
+                "scores": [0.98, 0.99, 1.0],
                 "seconds_per_round": 0.25,
                 "bytes_up_per_round": 4096,
             },
@@ -78,9 +79,9 @@ def test_json_has_every_key_and_the_values() -> None:
                 "arm": "pooled",
                 "epsilon": None,
                 "epsilon_worst": None,
-                "auroc_mean": 0.5,
-                "auroc_sd": 0.0,
-                "aurocs": [0.5],
+                "mean": 0.5,
+                "sd": 0.0,
+                "scores": [0.5],
                 "seconds_per_round": None,
                 "bytes_up_per_round": None,
             },
@@ -89,5 +90,5 @@ def test_json_has_every_key_and_the_values() -> None:
 
 
 def test_an_infinite_epsilon_is_null_in_json() -> None:
-    row = Row(arm="local", aurocs=(0.5,), epsilon=1.0, epsilon_worst=math.inf)
+    row = Row(arm="local", scores=(0.5,), epsilon=1.0, epsilon_worst=math.inf)
     assert row.to_json()["epsilon_worst"] is None

@@ -57,10 +57,10 @@ def test_every_arm_gives_a_row(tmp_path: Path) -> None:
     seen: list[Progress] = []
     result = simulations.run(simulation(tmp_path, seeds=2), watch=seen.append)
     assert [row.arm for row in result.rows] == [arm.arm for arm in ARMS]
-    assert [len(row.aurocs) for row in result.rows] == [6, 2, 2, 2, 2, 2]
+    assert [len(row.scores) for row in result.rows] == [6, 2, 2, 2, 2, 2]
     rows = {row.arm: row for row in result.rows}
-    assert rows["pooled"].auroc_mean > 0.85
-    assert rows["clear"].auroc_mean > 0.8
+    assert rows["pooled"].mean > 0.85
+    assert rows["clear"].mean > 0.8
     assert rows["distributed"].epsilon == 3.0
     assert (rows["distributed"].epsilon_worst or 0) > 3.0
     assert rows["local"].epsilon_worst == 3.0
@@ -147,7 +147,7 @@ def test_json_has_the_promised_keys(
     found = json.loads(text)
     assert {"rows", "delta", "seeds", "model_sha256"} <= set(found)
     row = {
-        "arm", "epsilon", "auroc_mean", "auroc_sd", "seconds_per_round", "bytes_up_per_round",
+        "arm", "epsilon", "mean", "sd", "seconds_per_round", "bytes_up_per_round",
     }  # fmt: skip
     assert all(row <= set(one) for one in found["rows"])
     assert {path.name for path in out.iterdir()} == {"result.json", "result.png", "result.html"}

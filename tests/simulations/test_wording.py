@@ -17,7 +17,7 @@ def test_every_arm_has_words() -> None:
 
 
 def test_an_arm_of_somebody_else_comes_last_under_its_own_name() -> None:
-    rows = [Row(arm="mine", aurocs=(1.0,)), Row(arm="local", aurocs=(1.0,), epsilon=0.5)]
+    rows = [Row(arm="mine", scores=(1.0,)), Row(arm="local", scores=(1.0,), epsilon=0.5)]
     assert [label(row) for row in ordered(rows)] == [
         "private, noise at each hospital, ε = 0.5",
         "mine",

@@ -1,0 +1,76 @@
+"""Bounded counts that add up over patients and hospitals, free of rounding.
+
+A record raises some cells by public amounts. A patient with k records gives 1/k of each, so every
+patient weighs the same and a patient's vector, being a mean of vectors within a bound, stays in it.
+Amounts are multiples of 2^-20, rounded towards zero: sums of fewer than 2^31 patients are then
+exact in double precision, and the bound holds without a margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from learning.task import FloatArray, FloatVector, IntVector
+
+GRAIN_BITS = 20
+
+
+@dataclass(frozen=True)
+class Raised:
+    """Which cells records raise, and by how much.
+
+    Args:
+        row_S: The record.
+        cell_S: The cell.
+        amount_S: The amount; all those of one record within the evaluation's bound.
+    """
+
+    row_S: IntVector  # noqa: N815 - the shape is part of the name
+    cell_S: IntVector  # noqa: N815
+    amount_S: FloatVector  # noqa: N815
+
+
+def raised(mask_NK: npt.NDArray[Any], cell_NK: IntVector, amount_NK: FloatArray) -> Raised:
+    """The entries of an N x K table of cells and amounts that the mask selects.
+
+    >>> raised(np.array([[1, 0]]), np.array([[4, 5]]), np.array([[0.5, 0.5]])).cell_S.tolist()
+    [4]
+    """
+    chosen_NK = np.asarray(mask_NK, dtype=np.bool_)
+    row_S = np.nonzero(chosen_NK)[0].astype(np.int64)
+    shape = chosen_NK.shape
+    cells = np.broadcast_to(cell_NK, shape)[chosen_NK].astype(np.int64)
+    amounts = np.broadcast_to(amount_NK, shape)[chosen_NK].astype(np.float64)
+    return Raised(row_S, cells, amounts)
+
+
+def shared(parts: Sequence[Raised], patient_N: IntVector) -> tuple[int, Raised]:
+    """Number of patients, and the cells that each of them raises, by patient instead of record."""
+    _, unit_N, size_U = np.unique(patient_N, return_inverse=True, return_counts=True)
+    row_S = np.concatenate([part.row_S for part in parts])
+    amount_S = np.concatenate([part.amount_S for part in parts])
+    grains_S = np.trunc(amount_S * 2.0**GRAIN_BITS).astype(np.int64)
+    unit_S = unit_N[row_S].astype(np.int64)
+    part_S = np.abs(grains_S) // size_U[unit_S] * np.sign(grains_S)
+    cell_S = np.concatenate([part.cell_S for part in parts])
+    return len(size_U), Raised(unit_S, cell_S, part_S * 2.0**-GRAIN_BITS)
+
+
+def patient_vectors(parts: Sequence[Raised], patient_N: IntVector, length: int) -> FloatArray:
+    """Each patient's counts U x E, patients in ascending order."""
+    patients, entries = shared(parts, patient_N)
+    vectors_UE = np.zeros((patients, length))
+    np.add.at(vectors_UE, (entries.row_S, entries.cell_S), entries.amount_S)
+    return vectors_UE
+
+
+def summed(parts: Sequence[Raised], patient_N: IntVector, length: int) -> FloatVector:
+    """The sum of `patient_vectors` over patients, without the table."""
+    _, entries = shared(parts, patient_N)
+    counts_E = np.bincount(entries.cell_S, weights=entries.amount_S, minlength=length)
+    return counts_E.astype(np.float64)

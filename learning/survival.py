@@ -1,0 +1,217 @@
+"""Survival: the chance of dying in each interval of time, for patients who have come so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from learning.dense import entries, first_weights, outputs
+from learning.forward import dense, sigmoid
+from learning.preprocess import features, invent
+from learning.schema import Schema
+from learning.survival_evaluation import SurvivalEvaluation
+from learning.survival_metrics import exact_concordance
+from learning.targets import targeted
+from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
+from protocol.config import parse
+from protocol.errors import InputError
+from protocol.tensors import Layout
+
+DEFAULT_HIDDEN = (32, 16)
+MOST_INTERVALS = 64
+CONCORDANCE = Measure(name="C-index", title="Time-dependent concordance of survival curves")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a job may choose.
+
+    Args:
+        model: `logistic` (all intervals share one score) or `mlp` (each has an output of its own).
+        hidden: Widths of the network's hidden layers, (32, 16) if not given.
+        intervals: T, equal parts of the time up to the upper bound of the schema's target.
+        cuts: Ends of the intervals instead, ascending, in the target's unit.
+        baseline: Public log-odds of dying in an interval, where training begins.
+    """
+
+    model: Literal["logistic", "mlp"] = "logistic"
+    hidden: tuple[int, ...] | None = None
+    intervals: int = 8
+    cuts: tuple[float, ...] | None = None
+    baseline: float = -2.0
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None and self.model == "logistic":
+            raise InputError("hidden layers belong to the model 'mlp'", found="'logistic'")
+        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
+            raise InputError("hidden widths", expected="one or more, each at least 1")
+        if not 1 <= self.intervals <= MOST_INTERVALS:
+            raise InputError("intervals", expected=f"1 to {MOST_INTERVALS}")
+        if not -20 <= self.baseline <= 20:
+            raise InputError("baseline", expected="log-odds from -20 to 20")
+        self._check_cuts()
+
+    def _check_cuts(self) -> None:
+        if self.cuts is None:
+            return
+        if not 1 <= len(self.cuts) <= MOST_INTERVALS or self.cuts[0] <= 0:
+            raise InputError("cuts", expected=f"1 to {MOST_INTERVALS} positive times")
+        if any(later <= earlier for earlier, later in pairwise(self.cuts)):
+            raise InputError("cuts", expected="ascending times")
+
+
+@dataclass(frozen=True)
+class Survival:
+    """Discrete-time survival analysis; see docs/tasks/survival.md.
+
+    A record's target is 2 s + e: it survived s intervals and then died (e = 1) or was lost from
+    sight (e = 0).
+    """
+
+    options: Options
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        if len(self.schema.label.texts) != 2:
+            raise InputError("label of survival", expected="two classes, the second is the event")
+        kinds = [column.kind for column in self.schema.targets]
+        if kinds != ["number"] or self.schema.targets[0].bounds[0] != 0:
+            raise InputError(
+                "targets of survival", expected="one number from 0 on: the time until label"
+            )
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
+        """Build the task from a job's options.
+
+        Raises:
+            InputError: An option is unknown, ill-typed or does not fit the schema.
+        """
+        return cls(parse(Options, options, "options"), schema)
+
+    @cached_property
+    def cuts(self) -> FloatVector:
+        """End of each of T intervals, in the unit of the target."""
+        if self.options.cuts is not None:
+            return np.asarray(self.options.cuts, dtype=np.float64)
+        intervals = self.options.intervals
+        return self.schema.targets[0].bounds[1] * np.arange(1, intervals + 1) / intervals
+
+    @property
+    def kappa(self) -> float:
+        """Path length per unit of signal in the default recipe."""
+        return 0.5 if self.options.model == "logistic" else 2.0
+
+    @property
+    def default_rounds(self) -> int:
+        """Rounds of the default recipe."""
+        return 10 if self.options.model == "logistic" else 20
+
+    @cached_property
+    def evaluation(self) -> SurvivalEvaluation:
+        """Outcomes, squared errors and bins of survival, interval by interval."""
+        return SurvivalEvaluation(tuple(np.diff(self.cuts, prepend=0.0).tolist()))
+
+    @property
+    def measure(self) -> Measure:
+        """Time-dependent concordance (Antolini et al. 2005)."""
+        return CONCORDANCE
+
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        return (
+            self.schema.num_features,
+            *(self.options.hidden or DEFAULT_HIDDEN),
+            len(self.cuts),
+        )
+
+    @cached_property
+    def _layout(self) -> Layout:
+        if self.options.model == "mlp":
+            return Layout(entries(self._widths))
+        score = ("score.weight", (1, self.schema.num_features))
+        return Layout((score, ("baseline.weight", (len(self.cuts), 1))))
+
+    def layout(self) -> Layout:
+        """Names and shapes of the P parameters, in order."""
+        return self._layout
+
+    def initial(self, seed: int) -> FloatVector:
+        """Public initial weights: every patient has the baseline's chances."""
+        arrays = first_weights(self._layout, seed)
+        arrays["output.bias" if self.options.model == "mlp" else "baseline.weight"][:] = (
+            self.options.baseline
+        )
+        return self._layout.join(arrays)
+
+    def records(self, table: Table) -> tuple[Records, Report]:
+        """Turn raw columns into records; rows without label, time or patient are left out."""
+        return targeted(self.schema, table, self.encode)
+
+    def encode(self, value_N2: FloatArray) -> IntVector:
+        """The code 2 s + e of events and times, N x 2.
+
+        Who is lost from sight in the second half of an interval has survived it. Events after the
+        last interval did not happen in time.
+
+        Source: Gensheimer, Narasimhan 2019, A Scalable Discrete-Time Survival Model for Neural
+        Networks, section 2.
+        """
+        died_N, time_N = value_N2[:, 0] == 1, np.maximum(value_N2[:, 1], 0.0)
+        middle_T = self.cuts - np.diff(self.cuts, prepend=0.0) / 2
+        ended_N = np.searchsorted(self.cuts, time_N, side="left")
+        lost_N = np.searchsorted(middle_T, time_N, side="right")
+        died_N &= ended_N < len(self.cuts)
+        outlived_N = (value_N2[:, 0] == 1) & ~died_N
+        survived_N = np.where(died_N | outlived_N, ended_N, lost_N)
+        code_N: IntVector = (2 * survived_N + died_N).astype(np.int64)
+        return code_N
+
+    def features(self, table: Table) -> tuple[FloatArray, Report]:
+        """Turn raw columns into features N x F, one row each, for prediction."""
+        return features(self.schema, table)
+
+    def model(self) -> Any:
+        """A `torch.nn.Module` in double precision; its output is the log-odds B x T of dying."""
+        from learning.networks import Dense, Proportional  # noqa: PLC0415 - no torch elsewhere
+
+        if self.options.model == "mlp":
+            return Dense(self._widths)
+        return Proportional(self.schema.num_features, len(self.cuts))
+
+    def loss(self, output: Any, target: Any) -> Any:
+        """Negative log-likelihood of each record's intervals, a tensor (B,)."""
+        from learning.networks import hazard_loss  # noqa: PLC0415 - no torch elsewhere
+
+        return hazard_loss(output, target)
+
+    def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
+        """Survival at the end of each interval, N x T, rows that never rise."""
+        arrays = self._layout.split(weights_P)
+        if self.options.model == "mlp":
+            logits_NT = outputs(arrays, x_NF)
+        else:
+            x_NF = np.asarray(x_NF, dtype=np.float64)
+            score_N1 = dense(x_NF, arrays["score.weight"], np.zeros(1))
+            logits_NT = score_N1 + arrays["baseline.weight"][:, 0]
+        return np.asarray(np.cumprod(sigmoid(-logits_NT), axis=1), dtype=np.float64)
+
+    def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
+        """Exact time-dependent concordance."""
+        return exact_concordance(predicted_NC, y_N.astype(np.int64))
+
+    def generate(self, n: int, rng: np.random.Generator) -> Records:
+        """Invent `n` records within the schema's bounds, for guards and tests."""
+        patient_N: IntVector = np.arange(n, dtype=np.int64)
+        died_N, time_N = rng.integers(2, size=n), rng.random(n) * 1.1 * self.cuts[-1]
+        return Records(
+            x_NF=invent(self.schema, n, rng),
+            y_N=self.encode(np.column_stack([died_N, time_N])),
+            patient_N=patient_N if self.schema.patient is None else patient_N // 2,
+        )

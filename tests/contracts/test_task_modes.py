@@ -1,0 +1,78 @@
+"""Every installed task in both private modes, from a table to a model that all hospitals hold."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from learning.schema import Column, Schema
+from learning.task import installed
+from privacy.plan import PrivacyRequest
+from protocol.config import parse
+from protocol.jobs import Named
+from server.requests import JobRequest, TrainingRequest
+from simulations.config import Arm, DataConfig, Simulation, SimulationConfig
+from simulations.partition import Partition
+from simulations.sweep import run
+from tests.contracts.test_tasks import CASES, Case
+
+ROWS = 90
+FIRST = {case.name: case for case in reversed(CASES.values())}
+
+
+def cells(column: Column, rng: np.random.Generator) -> list[str]:
+    """Plausible values of a column."""
+    if column.kind == "number":
+        low, high = column.bounds
+        return [f"{low + (high - low) * part:.3f}" for part in rng.random(ROWS)]
+    choices = column.labels or ("0", "1")
+    return [choices[code] for code in rng.integers(len(choices), size=ROWS)]
+
+
+def write_table(path: Path, case: Case) -> None:
+    """Invented rows with every column that a case's schema names."""
+    schema, rng = parse(Schema, case.schema, "schema"), np.random.default_rng(0)
+    table = {column.name: cells(column, rng) for column in (*schema.columns, *schema.targets)}
+    label = schema.label
+    kind = Column(name=label.name, kind="category", categories=label.classes or ("3", "7"))
+    table[label.name] = cells(kind, rng)
+    if schema.patient is not None:
+        table[schema.patient] = [str(row) for row in range(ROWS)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(installed()))
+def test_a_private_job_ends_with_a_model(name: str, tmp_path: Path) -> None:
+    case = FIRST[name]
+    write_table(tmp_path / "data.csv", case)
+    request = JobRequest(
+        name="contract",
+        dataset="contract",
+        intended_use="test",
+        task=Named(name=case.name, options=case.options),
+        sites=(),
+        schema=case.schema,
+        min_sites=3,
+        privacy=PrivacyRequest(mode="distributed", epsilon=3.0, delta=1e-5),
+        training=TrainingRequest(rounds=2, learning_rate=0.5),
+    )
+    config = SimulationConfig(
+        name="contract",
+        job=Path("unused"),
+        data=DataConfig(path=tmp_path / "data.csv"),
+        partition=Partition(kind="iid"),
+        arms=(Arm(arm="distributed", epsilon=3.0), Arm(arm="local", epsilon=3.0)),
+        hospitals=3,
+    )
+    result = run(Simulation(config, request))
+    assert [row.arm for row in result.rows] == ["distributed", "local"]
+    for row in result.rows:
+        assert all(math.isfinite(score) and 0 <= score <= 1 for score in row.scores)
+    assert len(result.model_sha256) == 64
