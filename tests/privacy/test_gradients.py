@@ -133,3 +133,29 @@ def test_linear_layers_and_embeddings_are_not_laid_out() -> None:
         x, y = (torch.from_numpy(array) for array in zoo.records(name, 5))
         blocks = one_pass(zoo.build(name), cross_entropy, x, y)
         assert {type(block).__name__ for block in blocks} == forms
+
+
+def gradient_at(place: int, name: str, x: zoo.Array, y: zoo.Array) -> Tensor:
+    """All that one record's gradient holds, out of a batch."""
+    model = zoo.build(name)
+    totals = {weight: torch.zeros_like(weight).flatten() for weight in model.parameters()}
+    weight_B = torch.zeros(len(x), dtype=torch.float64)
+    weight_B[place] = 1.0
+    for block in one_pass(model, cross_entropy, torch.from_numpy(x), torch.from_numpy(y)):
+        block.add(weight_B, totals)
+    return torch.cat(list(totals.values()))
+
+
+@pytest.mark.parametrize("name", sorted(zoo.MODELS))
+def test_a_gradient_holds_no_bit_of_the_values_of_other_records(name: str) -> None:
+    x, y = zoo.records(name, 19)
+    other_x, other_y = zoo.records(name, 19, seed=1)
+    for place in (0, 7, 16, 18):
+        kept = np.arange(19) == place
+        shaped = kept.reshape(-1, *(1 for _ in x.shape[1:]))
+        mixed_x, mixed_y = np.where(shaped, x, other_x), np.where(kept, y, other_y)
+        among_some, among_others = (
+            gradient_at(place, name, *records) for records in ((x, y), (mixed_x, mixed_y))
+        )
+        assert among_some.any()
+        assert torch.equal(among_some, among_others)
