@@ -8,6 +8,7 @@ Floats travel as hexadecimal strings (`float.hex`), integers as integers.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,6 +20,8 @@ from protocol.errors import InputError
 
 Mode = Literal["distributed", "local", "none"]
 VERSION = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What a job may be called: a folder of models has this name at every hospital."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +208,7 @@ class Job:
 
     Args:
         version: Protocol version.
-        name: The job's name; names the model that comes out.
+        name: The job's name, see `NAME`; names the model that comes out.
         nonce: 32 hex digits that make two launches of the same text two jobs.
         created: RFC 3339 time.
         expires: RFC 3339 time after which no node begins.
@@ -245,6 +248,17 @@ class Job:
     initial_weights: str
     timeout_s: int
     intended_use: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise InputError("name of a job", expected="such as sepsis-2")
+        # Administrators see them in a terminal before they decide.
+        shown = (self.dataset, self.intended_use, self.task.name, self.strategy.name)
+        if not all(text.isprintable() for text in shown):
+            raise InputError(
+                "data set, intended use, task and strategy of a job",
+                expected="one line of printable text each",
+            )
 
     def to_bytes(self) -> bytes:
         """Canonical bytes; these are what is signed, sent and hashed."""

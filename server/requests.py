@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any, Literal
 from privacy.plan import PrivacyRequest
 from protocol.config import read
 from protocol.errors import InputError
-from protocol.jobs import Named, Publication, Site
+from protocol.jobs import NAME, Named, Publication, Site
 
 MIN_ENCRYPTED_SITES = 3
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +124,7 @@ class JobRequest:
 
     def __post_init__(self) -> None:
         _require(
-            "name", _NAME.fullmatch(self.name) is not None, "a name such as sepsis-2", self.name
+            "name", NAME.fullmatch(self.name) is not None, "a name such as sepsis-2", self.name
         )
         _require("timeout_s", self.timeout_s >= 1, ">= 1", self.timeout_s)
         _require("valid_hours", self.valid_hours >= 1, ">= 1", self.valid_hours)

@@ -180,3 +180,26 @@ def test_a_site_is_found_by_its_name() -> None:
     assert JOB.site("south") is JOB.sites[1]
     with pytest.raises(InputError, match="hospital 'west' is not among the job's sites"):
         JOB.site("west")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../../models", "a/b", ".hidden", "Sepsis", "a\n", "a\x1b[2J", "a" * 65]
+)
+def test_a_name_that_is_no_folders_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="name of a job"):
+        replace(JOB, name=name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "breast\x1b[8m"},
+        {"intended_use": "for tests\r\napproved"},
+        {"task": jobs.Named(name="diagnosis\x1b[2J", options={})},
+        {"strategy": jobs.Named(name="fedsgd\u202e", options={})},
+    ],
+    ids=["dataset", "intended use", "task", "strategy"],
+)
+def test_what_administrators_are_shown_moves_no_cursor(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="printable"):
+        replace(JOB, **change)
