@@ -10,6 +10,7 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -59,7 +60,9 @@ class Webhook:
         """Give messages that wait a last chance."""
         self._closing.set()
         if self._url is not None:
-            self._waiting.put(None)
+            # A queue that is full has its last chance, too, and no more.
+            with suppress(queue.Full):
+                self._waiting.put_nowait(None)
             self._thread.join(wait_s)
 
     def _deliver(self) -> None:

@@ -124,6 +124,9 @@ def test_telling_never_waits_and_what_is_too_much_is_dropped() -> None:
         assert time.monotonic() - begin < 1.0
         assert set(complaints) == {"the webhook is too slow: a message was dropped"}
         assert 9 <= len(complaints) <= 10
+        begin = time.monotonic()
+        hook.close(wait_s=0.1)
+        assert time.monotonic() - begin < 2.0
 
 
 def test_without_an_address_nothing_runs() -> None:
