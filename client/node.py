@@ -29,6 +29,7 @@ from client.node_state import StateFolder
 from client.stopping import Stop, signals
 from client.supernode import Link, SuperNode
 from client.supervisor import POLL_S, Desk, Supervisor
+from client.watched import Files, dismiss_outdated
 from protocol.config import read
 from protocol.errors import BusyError, FedwardError, InputError
 from protocol.journal import Journal
@@ -87,7 +88,8 @@ def run(
             environment={**link.environment, **_threads(node)},
         )
         stack.callback(nursery.close)
-        _Node(desk, supernode, nursery, stop).run()
+        pinned = Files(base / config.trust, base / config.roster)
+        _Node(desk, supernode, nursery, stop, pinned).run()
 
 
 def environment(node: NodeConfig, folder: Path, own: Mapping[str, str]) -> dict[str, str]:
@@ -158,11 +160,14 @@ def _open_desk(config: HospitalConfig, base: Path, folder: StateFolder) -> Itera
 class _Node:
     """The loop, and what it says of itself."""
 
-    def __init__(self, desk: Desk, supernode: SuperNode, nursery: Nursery, stop: Stop) -> None:
+    def __init__(
+        self, desk: Desk, supernode: SuperNode, nursery: Nursery, stop: Stop, pinned: Files
+    ) -> None:
         self._desk = desk
         self._supernode = supernode
         self._nursery = nursery
         self._stop = stop
+        self._pinned = pinned
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self._shown: dict[str, Any] = {}
         self._supervisor = Supervisor(
@@ -180,6 +185,8 @@ class _Node:
                 looked = time.monotonic()
                 self._supervisor.dismiss_left()
                 self._report()
+            if dismiss_outdated(self._pinned, self._nursery):
+                _LOG.info("roster or confirmations changed: jobs go on with them")
             answered = self._poll()
             replies += answered
             if not answered:
