@@ -28,7 +28,10 @@ from simulations.consortium import hospital_names
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
-FILES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.y*ml"))
+# Docker reads the one of containers; tests/test_deploy.py looks into it.
+FILES = sorted(
+    path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.y*ml") if path.name != "compose.yaml"
+)
 JOBS = [path for path in FILES if path.match("jobs/*")]
 HOSPITALS = [path for path in FILES if path.match("hospital/*")]
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
@@ -48,6 +51,8 @@ READERS: dict[str, str | Callable[[Path], object]] = {
     "hospital/*.yaml": read_hospital,
     "server/*.yaml": read_server,
     "jobs/*.yaml": read_request,
+    "three-hospitals/*/hospital.yaml": read_hospital,
+    "three-hospitals/job.yaml": read_request,
     "simulations/attack*.yaml": "simulations.attack_config:read_attacks",
     "simulations/audit*.yaml": read_audit,
     "simulations/*.yaml": read_simulation,

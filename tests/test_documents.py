@@ -77,7 +77,8 @@ def anchors(page: Path) -> set[str]:
 
 def commands(text: str) -> Iterator[str]:
     """Every `fedward ...` that a text shows, in blocks and in sentences."""
-    lines = [line.strip() for block in blocks(text, "") for line in block.splitlines()]
+    shown = [*blocks(text, ""), *blocks(text, "bash")]
+    lines = [line.strip() for block in shown for line in block.splitlines()]
     for line in (*lines, *INLINE.findall(FENCED.sub("", text))):
         if found := COMMAND.match(line):
             yield found[1].partition(" #")[0].strip()
@@ -148,7 +149,7 @@ def test_the_readme_shows_what_each_kind_of_people_types() -> None:
 
 
 def test_every_command_in_a_configuration_runs_on_files_that_exist() -> None:
-    for path in sorted(CONFIGS.rglob("*.yaml")):
+    for path in sorted(set(CONFIGS.rglob("*.yaml")) - {CONFIGS / "deploy" / "compose.yaml"}):
         text = path.read_text(encoding="utf-8")
         lines = re.findall(r"^#   (fedward .*)$", text, re.MULTILINE)
         mine = path.relative_to(ROOT).as_posix()
