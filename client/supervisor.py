@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -135,10 +135,13 @@ class Supervisor:
                 self._report()
 
     def _serve(self, assignment: Assignment) -> bool:
-        begin = time.monotonic()
+        steps = [time.monotonic()]
         try:
             request = assignment.pull()
+            steps.append(time.monotonic())
             packet = self.answer(request.fab, request.parts)
+            steps.append(time.monotonic())
+            del request
             assignment.reply(packet.to_wire())
         except BusyError:
             raise
@@ -149,7 +152,7 @@ class Supervisor:
             self._note_error(type(error).__name__)
             assignment.fail(NO_ANSWER)
         self.activity.answered += 1
-        _LOG.info("answered", extra={"seconds": round(time.monotonic() - begin, 3)})
+        _LOG.info("answered", extra=_spent([*steps, time.monotonic()]))
         self._report()
         return True
 
@@ -231,6 +234,17 @@ class Supervisor:
     def _note_error(self, text: str) -> None:
         self.activity.last_error = f"{self._desk.clock().isoformat(timespec='seconds')} {text}"
         _LOG.warning(text)
+
+
+def _spent(steps: Sequence[float]) -> dict[str, float]:
+    """Seconds until a message had arrived, until it was answered, until the answer was handed over.
+
+    >>> _spent([1.0, 1.5, 3.5, 3.75])
+    {'seconds': 2.75, 'arriving': 0.5, 'answering': 2.0, 'replying': 0.25}
+    """
+    names = ("arriving", "answering", "replying")
+    parts = {n: round(b - a, 3) for n, a, b in zip(names, steps, steps[1:], strict=False)}
+    return {"seconds": round(steps[-1] - steps[0], 3), **parts}
 
 
 def _place(header: Header) -> Place:

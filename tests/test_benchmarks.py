@@ -52,7 +52,30 @@ def rows_of(script: str, *options: str) -> list[dict[str, Any]]:
 
 
 def test_every_measurement_is_listed_here() -> None:
-    assert set(SMALL) | {"encryption.py", "upload.py", "nvflare.py"} <= set(SCRIPTS)
+    assert set(SMALL) | {"encryption.py", "upload.py", "nvflare.py", "federation.py"} <= set(
+        SCRIPTS
+    )
+
+
+def test_rounds_over_connections_say_what_they_measure() -> None:
+    assert "--quick" in printed("federation.py", "--help")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_rounds_over_connections_are_measured_beside_flowers_own() -> None:
+    rows = rows_of("federation.py", "--quick")
+    tables = {
+        name: [row for row in rows if row["table"] == name]
+        for name in ("phases", "rounds", "memory")
+    }
+    assert [row["phase"] for row in tables["phases"]] == [
+        "enrolled", "keys", "round", "finished", "ended",
+    ]  # fmt: skip
+    ours, flowers = tables["rounds"]
+    assert ours["bytes_up"] == flowers["bytes_up"]
+    assert 0 < ours["answering"] < ours["round_s"]
+    assert {"process tree", "ours_mb", "plain_mb", "ratio"} <= set(tables["memory"][0])
 
 
 @pytest.mark.slow
