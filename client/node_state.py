@@ -113,7 +113,7 @@ class StateFolder:
         Raises:
             BusyError: Another node is.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open_lock()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -130,11 +130,18 @@ class StateFolder:
     @property
     def running(self) -> bool:
         """Whether a node runs on this folder."""
+        descriptor = self._open_lock()
         try:
-            with self.locked():
-                return False
-        except BusyError:
+            # Shared: two who look at the same time do not take each other for a node.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _open_lock(self) -> int:
+        return os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     # -- status ---------------------------------------------------------------------------------
 
