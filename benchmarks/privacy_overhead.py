@@ -4,12 +4,13 @@
 
 All methods of a model take turns in one process on one thread. `ms` is a method's shortest CPU time
 for a sum over one batch; `x Opacus` is the median over the turns of its time against the faster of
-Opacus' two, so that whatever else the machine does falls on both. `MiB` is how far the peak memory
-of a process that runs nothing else rises. `opacus` lines are Opacus as it is commonly used
-(float32, GradSampleModule, whole batch); `engine` lines are ours (float64, in the parts that the
-hospital's training takes). `error` is the relative distance to the engine's one-pass sum. `others`
-is by how much, in units of the clip, the sum of the other records moves when one record is taken
-out: nothing but rounding, and what the clip's margin has to pay for.
+Opacus' two, so that whatever else the machine does falls on both; `x Opacus 64` is the same against
+Opacus in float64. `MiB` is how far the peak memory of a process that runs nothing else rises;
+`--quick` leaves it out. `opacus` lines are Opacus as it is commonly used (float32,
+GradSampleModule, whole batch), `opacus64` lines the same in float64; `engine` lines are ours
+(float64, in the parts that the hospital's training takes). `error` is the relative distance to the
+engine's one-pass sum. `others` is by how much, in units of the clip, the sum of the other records
+moves when one record is taken out: nothing but rounding, and what the clip's margin has to pay for.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ Vector = npt.NDArray[np.float64]
 CLIP = 1.0
 ALL = slice(None)
 OPACUS = ("opacus hooks", "opacus ghost")
+OPACUS_64 = ("opacus64 hooks", "opacus64 ghost")
 METHODS = (
     "plain float32",
     "plain float64",
     *OPACUS,
+    *OPACUS_64,
     "engine onepass",
     "engine hooks",
     "engine ghost",
@@ -118,6 +121,7 @@ class Result:
     method: str
     time_ms: float | None = None
     by_opacus: float | None = None
+    by_opacus64: float | None = None
     memory_mib: float | None = None
     error: float | None = None
     others: float | None = None
@@ -182,10 +186,10 @@ def prepare(name: str, method: str) -> Sum:
     family, kind = method.split()
     if family == "engine":
         return ours(model, kind, x, y)
-    dtype = torch.float64 if kind == "float64" else torch.float32
+    dtype = torch.float64 if "64" in method else torch.float32
     x_B, y_B = torch.from_numpy(x if tokens else x.astype(str(dtype)[6:])), torch.from_numpy(y)
+    model.to(dtype)
     if family == "plain":
-        model.to(dtype)
         return lambda rows: plain(model, x_B[rows], y_B[rows])
     ghost = kind == "ghost"
     wrapper = GradSampleModuleFastGradientClipping if ghost else GradSampleModule
@@ -244,7 +248,7 @@ def time_in_turns(sums: Mapping[str, Sum], repeats: int) -> dict[str, Vector]:
     return {method: np.array(values) for method, values in times.items()}
 
 
-def measure(name: str, repeats: int) -> list[Result]:
+def measure(name: str, repeats: int, *, memory: bool) -> list[Result]:
     """All lines of one model."""
     torch.set_num_threads(1)
     # torch's remark that a model's input needs no gradient: true, and of no consequence here.
@@ -258,6 +262,7 @@ def measure(name: str, repeats: int) -> list[Result]:
             sums[method] = run
     times = time_in_turns(sums, repeats)
     opacus = np.minimum(*(times[method] for method in OPACUS))
+    opacus64 = np.minimum(*(times[method] for method in OPACUS_64))
     reference = sums["engine onepass"](ALL)
     results = []
     for method in METHODS:
@@ -272,7 +277,8 @@ def measure(name: str, repeats: int) -> list[Result]:
                 *line,
                 time_ms=float(times[method].min()),
                 by_opacus=float(np.median(times[method] / opacus)),
-                memory_mib=memory_apart(name, method),
+                by_opacus64=float(np.median(times[method] / opacus64)),
+                memory_mib=memory_apart(name, method) if memory else None,
                 error=float(error) if clipped else None,
                 others=moved(sums[method]) if clipped else None,
             )
@@ -292,6 +298,7 @@ HEADINGS = {
     "time_ms": "ms",
     "by_plain": "x plain",
     "by_opacus": "x Opacus",
+    "by_opacus64": "x Opacus 64",
     "memory_mib": "MiB",
     "error": "error",
     "others": "others",
@@ -312,12 +319,17 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--quick", action="store_true", help="times alone, no memory")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(measure_memory(*arguments.one))
         return
-    lines = [line for name in arguments.models for line in measure(name, arguments.repeats)]
+    lines = [
+        line
+        for name in arguments.models
+        for line in measure(name, arguments.repeats, memory=not arguments.quick)
+    ]
     publish(
         "One gradient sum",
         [as_row(line, lines) for line in lines],

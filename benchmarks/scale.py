@@ -73,6 +73,8 @@ def apart(case: Case) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(done.stderr[-4000:])
     row: dict[str, float] = json.loads(done.stdout)
+    # Large sizes take long: what is known by then is not lost with the rest.
+    print(f"{case.sites} hospitals: {done.stdout.strip()}", file=sys.stderr)
     return row
 
 
