@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -78,6 +78,7 @@ class Runtime:
 
     def __init__(self, address: str, secret: bytes) -> None:
         self._address = address
+        self._dropped: set[str] = set()
         self._client = _connect(
             address,
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=_ACQUIRE),
@@ -94,7 +95,15 @@ class Runtime:
             response = self._client.AcquireTask(request)
         if not response.token:
             return None
-        return Assignment(_connect(self._address, RuntimeTokenHttpInterceptor(response.token)))
+        client = _connect(self._address, RuntimeTokenHttpInterceptor(response.token))
+        return Assignment(client, self._dropped)
+
+    def drop(self, message: str) -> None:
+        """Say that the rest of a message will never arrive, since its run is over.
+
+        Flower keeps the task nevertheless, and would let whoever claims it wait.
+        """
+        self._dropped.add(message)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -105,10 +114,15 @@ class Assignment:
     """One claimed task, kept alive by a thread of its own. Use it as a context manager.
 
     Its heartbeats do not depend on what computes the answer: that happens in another process.
+
+    Args:
+        client: Speaks to the SuperNode about this task.
+        dropped: Identifiers of messages that will never arrive whole; may grow meanwhile.
     """
 
-    def __init__(self, client: RuntimeHttpClient) -> None:
+    def __init__(self, client: RuntimeHttpClient, dropped: Collection[str]) -> None:
         self._client = client
+        self._dropped = dropped
         self._message: Message | None = None
         self._context: Context | None = None
         self._over = threading.Event()
@@ -129,13 +143,14 @@ class Assignment:
         """The message and its bundle.
 
         Raises:
-            BusyError: The SuperNode does not answer.
+            BusyError: The SuperNode does not answer, or the run ended before the message was here.
             IntegrityError: The message is none that this release sends.
         """
         with _translated():
             task = self._client.PullTaskInput(PullTaskInputRequest())
             self._context = context_from_proto(task.context)
-            message = self._message = _pull_message(self._client, self._context)
+            message = _pull_message(self._client, self._context, self._dropped)
+            self._message = message
         try:
             arrays = message.content.array_records[RECORD]
             parts = {name: array.data for name, array in arrays.items()}
@@ -212,7 +227,7 @@ def release_node(address: str, ca: bytes, key: ec.EllipticCurvePrivateKey, node:
         client.DeactivateNode(DeactivateNodeRequest(node_id=node))
 
 
-def _pull_message(client: RuntimeHttpClient, context: Context) -> Message:
+def _pull_message(client: RuntimeHttpClient, context: Context, dropped: Collection[str]) -> Message:
     """The task's message.
 
     A task is offered while its message still arrives from the coordinator. Flower's own function
@@ -220,9 +235,16 @@ def _pull_message(client: RuntimeHttpClient, context: Context) -> Message:
     """
     (tree,) = client.PullMessages(PullAppMessagesRequest()).message_object_trees
     node = Node(node_id=context.node_id)
+    pull_object = make_pull_object_fn_protobuf(client.PullObject, node, context.run_id)
+
+    def pull(object_id: str) -> bytes:
+        if tree.object_id in dropped:
+            raise ObjectPullError(object_id, "its run is over")
+        return pull_object(object_id)
+
     message = pull_and_inflate_object_from_tree(
         tree,
-        make_pull_object_fn_protobuf(client.PullObject, node, context.run_id),
+        pull,
         make_confirm_message_received_fn_protobuf(
             client.ConfirmMessageReceived, node, context.run_id
         ),

@@ -31,6 +31,7 @@ _ID = re.compile(r"SuperNode ID: (\d+)")
 _LOST = "Connection attempt failed"
 _FOUND = "Connection successful after"
 _SENT = ("Sent successfully", "Failed to send message", "Ignoring reply message")
+_DROPPED = re.compile(r"Ignoring message ([0-9a-f]+)")
 _EXPECTED = ("DEBUG logs enabled", "EXPERIMENTAL")
 _TOLD = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -206,6 +207,9 @@ class SuperNode:
             self.connected = _FOUND in line
         elif any(text in line for text in _SENT):
             self._sent += 1
+        elif (dropped := _DROPPED.search(line)) is not None:
+            if self.runtime is not None:
+                self.runtime.drop(dropped[1])
         elif _TOLD.search(line) and not any(text in line for text in _EXPECTED):
             _LOG.warning("Flower: %s", line)
 

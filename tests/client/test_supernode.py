@@ -97,6 +97,15 @@ def test_what_flower_says_is_followed(node: SuperNode, link: Link) -> None:
     assert node.connected
 
 
+def test_a_message_whose_run_ended_is_not_waited_for(node: SuperNode) -> None:
+    node._follow("INFO : Run ID 3 is not in `RUNNING` status. Ignoring message 5f0a.")
+    node.keep_running()
+    assert node.runtime is not None
+    assert not node.runtime._dropped
+    node._follow("INFO : Run ID 3 is not in `RUNNING` status. Ignoring message 5f0a.")
+    assert node.runtime._dropped == {"5f0a"}
+
+
 def test_a_program_that_is_not_installed_is_named() -> None:
     with pytest.raises(InputError, match="no program 'flower-nothing'"):
         module._program("flower-nothing")
