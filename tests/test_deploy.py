@@ -246,7 +246,8 @@ def _small_wheel(folder: Path) -> Path:
     (folder / "small.py").write_text("")
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "fedward"\nversion = "0.1.0"\ndependencies = ["pyyaml>=6,<7"]\n'
+        '[project]\nname = "fedward"\nversion = "0.1.0"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["pyyaml>=6,<7"]\n'
         '[tool.hatch.build.targets.wheel]\ninclude = ["small.py"]\n'
     )
     command = [
