@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy import cohort_keys
@@ -69,6 +69,7 @@ def names(members: list[Hospital]) -> list[str]:
     return [member.name for member in members]
 
 
+@settings(deadline=None)  # the first example makes and agrees on keys
 @given(sites=st.integers(3, 4), seed=st.integers(0, 100), masked=st.booleans())
 def test_the_sum_is_exact(sites: int, seed: int, *, masked: bool) -> None:
     members = [member.again() for member in hospitals(sites)]
