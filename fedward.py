@@ -1,4 +1,4 @@
-"""The one command; its parts live in client/cli.py, server/cli.py and simulations/cli.py.
+"""The one command; its parts live in the cli.py of client, server, serving and simulations.
 
 A part is imported when it is run, so that help costs no import of torch, Flower or Ray. Errors
 become one line and an exit code here, and nowhere else.
@@ -125,6 +125,7 @@ class LazyGroup(TyperGroup):
 class _Root(LazyGroup):
     mounts: ClassVar[Mapping[str, Mount]] = {
         "client": Mount("client.cli:app", "Run a hospital's node.", "Hospital"),
+        "serve": Mount("serving.cli:app", "Serve a hospital's models.", "Hospital"),
         "server": Mount("server.cli:app", "Run a consortium's coordinator.", "Coordinator"),
         "run": Mount("server.run_command:run", "Launch a job and watch it.", "Coordinator"),
         "new": Mount(

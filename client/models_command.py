@@ -163,6 +163,7 @@ def verify_models(
         except FedwardError as error:
             wrong += 1
             typer.echo(f"refused {place.parent.name}/{place.name}: {error}", err=True)
+    typer.echo(f"signer {store.signer}")
     if wrong:
         raise typer.Exit(1)
 

@@ -22,6 +22,7 @@ from protocol.jobs import Job
 from server.config import ServerConfig
 from server.jobs import Origin, resolve
 from server.requests import read_request
+from serving.config import ServingConfig
 from simulations.audit_config import read_audit
 from simulations.config import FEDERATED, read_simulation
 from simulations.consortium import hospital_names
@@ -46,11 +47,16 @@ def read_server(path: Path) -> ServerConfig:
     return read(ServerConfig, path)
 
 
+def read_serving(path: Path) -> ServingConfig:
+    return read(ServingConfig, path)
+
+
 # The first pattern that fits a file says who reads it.
 READERS: dict[str, str | Callable[[Path], object]] = {
     "hospital/*.yaml": read_hospital,
     "server/*.yaml": read_server,
     "jobs/*.yaml": read_request,
+    "serving/*.yaml": read_serving,
     "three-hospitals/*/hospital.yaml": read_hospital,
     "three-hospitals/job.yaml": read_request,
     "simulations/attack*.yaml": "simulations.attack_config:read_attacks",

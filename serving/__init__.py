@@ -1,0 +1,1 @@
+"""Serve a hospital's finished models over the Open Inference Protocol."""

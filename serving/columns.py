@@ -1,0 +1,110 @@
+"""From a request's tensors to the columns of a model's schema.
+
+A client sends raw columns, one tensor each, or all of them as one matrix of FP64 when no column is
+an array. NaN, and empty text, say that a value is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from learning.schema import Column, Schema
+from learning.task import Cells
+from serving.payloads import BYTES, DTYPES, Tensor
+from serving.refusal import Kind, Refusal, invalid
+
+MATRIX = "columns"
+_NUMBERS = tuple(name for name in DTYPES if name != "BOOL")
+_TYPES = {
+    "number": _NUMBERS,
+    "array": _NUMBERS,
+    "category": (BYTES, *_NUMBERS),
+    "flag": ("BOOL", BYTES, *_NUMBERS),
+}
+# What metadata suggests; every type above is taken.
+_USUAL = {"number": "FP64", "array": "FP64", "category": BYTES, "flag": "BOOL"}
+
+
+def describe(schema: Schema) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, datatype and shape of each input; -1 stands for the number of rows."""
+    return [(column.name, _USUAL[column.kind], (-1, *column.shape)) for column in schema.columns]
+
+
+def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> dict[str, Cells]:
+    """Columns by name, equally long.
+
+    Raises:
+        Refusal: A tensor is missing, unknown, repeated, or of a wrong type or shape; the message
+            names it and holds no value.
+    """
+    tensors = _by_name(schema, inputs)
+    rows = {tensor.array.shape[0] for tensor in tensors.values()}
+    if len(rows) > 1:
+        raise invalid("inputs differ in their number of rows", expected="one first size for all")
+    count = rows.pop()
+    if not 1 <= count <= most_rows:
+        kind = Kind.TOO_LARGE if count else Kind.INVALID
+        raise Refusal(kind, "rows of a request", expected=f"1 to {most_rows}", found=str(count))
+    return {column.name: _cells(column, tensors[column.name]) for column in schema.columns}
+
+
+def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    names = [column.name for column in schema.columns]
+    if len(inputs) == 1 and inputs[0].name == MATRIX and MATRIX not in names:
+        return _split(schema, inputs[0])
+    tensors = {tensor.name: tensor for tensor in inputs}
+    if len(tensors) < len(inputs):
+        raise invalid("an input occurs twice", expected="each column once")
+    if missing := [name for name in names if name not in tensors]:
+        raise invalid("missing inputs", expected=", ".join(map(repr, missing)))
+    if unknown := sorted(set(tensors) - set(names)):
+        raise invalid(f"unknown input {unknown[0][:64]!r}", expected=", ".join(map(repr, names)))
+    return tensors
+
+
+def _split(schema: Schema, matrix: Tensor) -> dict[str, Tensor]:
+    """One tensor for each column of a matrix N x columns."""
+    columns, shape = schema.columns, matrix.array.shape
+    if any(column.kind == "array" for column in columns):
+        raise invalid(f"input {MATRIX!r}", expected="one tensor a column: some are arrays")
+    if matrix.datatype != "FP64" or len(shape) != 2 or shape[1] != len(columns):
+        raise invalid(
+            f"input {MATRIX!r}",
+            expected=f"FP64 of shape N x {len(columns)}",
+            found=f"{matrix.datatype} of shape {_shown(shape)}",
+        )
+    return {
+        column.name: Tensor(column.name, "FP64", matrix.array[:, place])
+        for place, column in enumerate(columns)
+    }
+
+
+def _cells(column: Column, tensor: Tensor) -> Cells:
+    """A column's values as preprocessing takes them."""
+    if tensor.datatype not in _TYPES[column.kind]:
+        raise invalid(
+            f"input {column.name!r}: datatype",
+            expected=" or ".join(_TYPES[column.kind]),
+            found=tensor.datatype,
+        )
+    array, shape = tensor.array, tensor.array.shape
+    if column.kind == "array":
+        if len(shape) != len(column.shape) + 1 or shape[2:] != column.shape[1:] or not shape[1]:
+            raise _misshapen(column, shape)
+        return array.astype(np.float64)
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise _misshapen(column, shape)
+    if column.kind == "number":
+        return array.reshape(-1).astype(np.float64)
+    return array.reshape(-1).tolist()
+
+
+def _misshapen(column: Column, shape: tuple[int, ...]) -> Refusal:
+    expected = " x ".join(("N", *map(str, column.shape)))
+    return invalid(f"input {column.name!r}: shape", expected=expected, found=_shown(shape))
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

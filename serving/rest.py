@@ -1,0 +1,157 @@
+"""The Open Inference Protocol over HTTP: one thin translator, nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version as installed
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from protocol.errors import FedwardError
+from serving.bodies import pack, read_request, unpack, write_reply
+from serving.dataplane import EXTENSIONS, Caller, DataPlane
+from serving.refusal import Kind, Refusal
+
+log = logging.getLogger("fedward.serving")
+LENGTH = "Inference-Header-Content-Length"
+STATUS = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.UNKNOWN: 404,
+    Kind.TOO_LARGE: 413,
+    Kind.TOO_MANY: 429,
+    Kind.UNAVAILABLE: 503,
+    Kind.DEADLINE: 504,
+}
+_Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(plane: DataPlane, most_bytes: int) -> Starlette:
+    """The application.
+
+    Args:
+        plane: What answers.
+        most_bytes: Largest body, unpacked.
+    """
+    rest = _Rest(plane, most_bytes)
+    gets = {"/v2/health/live": rest.live, "/v2/health/ready": rest.ready, "/v2": rest.server}
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        gets |= {model: rest.model, f"{model}/ready": rest.model_ready}
+    routes = [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
+    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        routes.append(Route(f"{model}/infer", _answered(rest.infer), methods=["POST"]))
+    return Starlette(routes=routes)
+
+
+class _Rest:
+    """One handler for each route."""
+
+    def __init__(self, plane: DataPlane, most_bytes: int) -> None:
+        self._plane = plane
+        self._most = most_bytes
+
+    async def live(self, _: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        ready = self._plane.ready
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    async def server(self, request: Request) -> Response:
+        self._plane.admit(_caller(request), "read")
+        told = {"name": "fedward", "version": installed("fedward"), "extensions": [*EXTENSIONS]}
+        return JSONResponse(told)
+
+    async def model_ready(self, request: Request) -> Response:
+        model, version = _model(request)
+        ready = self._plane.model_ready(model, version)
+        return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
+
+    async def model(self, request: Request) -> Response:
+        told = self._plane.describe(_caller(request), *_model(request))
+        document: dict[str, Any] = {
+            "name": told.name,
+            "versions": list(told.versions),
+            "platform": "fedward",
+            "properties": dict(told.properties),
+        }
+        for side in ("inputs", "outputs"):
+            document[side] = [
+                {"name": name, "datatype": datatype, "shape": list(shape)}
+                for name, datatype, shape in getattr(told, side)
+            ]
+        return JSONResponse(document)
+
+    async def infer(self, request: Request) -> Response:
+        caller, (model, version) = _caller(request), _model(request)
+        # Before the body is read: whoever may not ask shall not make the server work.
+        self._plane.admit(caller, "predict", model)
+        body = unpack(
+            await self._body(request), request.headers.get("content-encoding", ""), self._most
+        )
+        asked, binary = read_request(model, version, body, request.headers.get(LENGTH, ""))
+        reply = await self._plane.infer(caller, asked)
+        answer, length = write_reply(reply, binary)
+        headers = {} if length is None else {LENGTH: str(length)}
+        answer, encoding = pack(answer, request.headers.get("accept-encoding", ""))
+        if encoding:
+            headers["content-encoding"] = encoding
+        kind = "application/json" if length is None else "application/octet-stream"
+        return Response(answer, headers=headers, media_type=kind)
+
+    async def _body(self, request: Request) -> bytes:
+        """The body as it came; refused as soon as it is too long or takes too long."""
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._plane.deadline_s):
+                async for part in request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    if size > self._most:
+                        raise Refusal(
+                            Kind.TOO_LARGE, "a body", expected=f"at most {self._most} bytes"
+                        )
+        except TimeoutError:
+            raise Refusal(Kind.DEADLINE, "the body did not arrive in time") from None
+        return b"".join(parts)
+
+
+def _caller(request: Request) -> Caller:
+    peer = request.client.host if request.client else ""
+    return Caller(authorization=request.headers.get("authorization", ""), peer=peer)
+
+
+def _model(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _answered(handler: _Handler) -> _Handler:
+    """Every error as a status and one line; what nobody foresaw may quote a value, so is unsaid."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return _refused(STATUS[refusal.kind], str(refusal))
+        except ClientDisconnect:
+            return _refused(400, "the client went away")
+        except FedwardError as error:
+            log.error("%s", error)  # noqa: TRY400 - the message is the whole story
+            return _refused(500, "the server cannot answer; its log says why")
+        except Exception as error:  # noqa: BLE001
+            log.error("%s, a defect", type(error).__name__)  # noqa: TRY400 - see above
+            return _refused(500, f"{type(error).__name__}, a defect")
+
+    return answer
+
+
+def _refused(status: int, problem: str) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": problem}, status, headers=headers)

@@ -1,0 +1,197 @@
+"""The Open Inference Protocol over gRPC: one thin translator, nothing is decided here.
+
+The stubs are those of tritonclient: two copies of one .proto cannot live in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version as installed
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from protocol.errors import FedwardError
+from serving.dataplane import EXTENSIONS, Caller, DataPlane
+from serving.payloads import Reply, Request, Tensor, from_raw, from_values, to_raw
+from serving.refusal import Kind, Refusal, invalid
+
+log = logging.getLogger("fedward.serving")
+STATUS = {
+    Kind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Kind.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Kind.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
+    Kind.UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Kind.TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.TOO_MANY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Kind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_CONTENTS: Mapping[str, str] = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The service's methods; what is not here is answered with UNIMPLEMENTED.
+
+    Args:
+        plane: What answers.
+    """
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def ServerLive(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Whether the process answers."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, _request: Any, _context: Any) -> Any:  # noqa: N802
+        """Whether every model can be asked."""
+        return service_pb2.ServerReadyResponse(ready=self._plane.ready)
+
+    async def ModelReady(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Whether a model can be asked."""
+        ready = self._plane.model_ready(request.name, request.version)
+        return service_pb2.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(self, _request: Any, context: Any) -> Any:  # noqa: N802
+        """Name and version of the server."""
+
+        async def answer() -> Any:
+            self._plane.admit(_caller(context), "read")
+            return service_pb2.ServerMetadataResponse(
+                name="fedward", version=installed("fedward"), extensions=EXTENSIONS
+            )
+
+        return await _answered(context, answer)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """A model's versions and tensors."""
+
+        async def answer() -> Any:
+            told = self._plane.describe(_caller(context), request.name, request.version)
+            metadata = service_pb2.ModelMetadataResponse.TensorMetadata
+            sides = {
+                side: [
+                    metadata(name=name, datatype=datatype, shape=shape)
+                    for name, datatype, shape in getattr(told, side)
+                ]
+                for side in ("inputs", "outputs")
+            }
+            return service_pb2.ModelMetadataResponse(
+                name=told.name, versions=told.versions, platform="fedward", **sides
+            )
+
+        return await _answered(context, answer)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Predictions."""
+
+        async def answer() -> Any:
+            left_s = context.time_remaining()
+            asked = to_request(request)
+            return from_reply(await self._plane.infer(_caller(context), asked, left_s))
+
+        return await _answered(context, answer)
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """gRPC's own health protocol, for probes: the whole server under the empty name.
+
+    Source: gRPC Health Checking Protocol.
+    """
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether the server, or one model by its name, can be asked."""
+        if request.service and request.service not in self._plane.catalogue.names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
+        plane = self._plane
+        ready = plane.model_ready(request.service) if request.service else plane.ready
+        states = health_pb2.HealthCheckResponse
+        return states(status=states.SERVING if ready else states.NOT_SERVING)
+
+
+def to_request(message: Any) -> Request:
+    """A request from its message, raw tensors or typed ones.
+
+    Raises:
+        Refusal: The tensors are none.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise invalid(
+            "raw_input_contents", expected=f"{len(message.inputs)} tensors", found=str(len(raw))
+        )
+    inputs = [
+        from_raw(one.name[:256], one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
+        for place, one in enumerate(message.inputs)
+    ]
+    return Request(
+        model=message.model_name,
+        version=message.model_version,
+        id=message.id,
+        inputs=tuple(inputs),
+        outputs=tuple(one.name for one in message.outputs),
+    )
+
+
+def from_reply(reply: Reply) -> Any:
+    """The message of a reply; tensors are raw, since that is what clients read."""
+    message = service_pb2.ModelInferResponse(
+        model_name=reply.model,
+        model_version=reply.version,
+        id=reply.id,
+        outputs=[_described(tensor) for tensor in reply.outputs],
+        raw_output_contents=[to_raw(tensor) for tensor in reply.outputs],
+    )
+    for name, value in reply.parameters.items():
+        message.parameters[name].string_param = value
+    return message
+
+
+def _typed(one: Any) -> Tensor:
+    field = _CONTENTS.get(one.datatype)
+    values: Sequence[Any] = list(getattr(one.contents, field)) if field else []
+    return from_values(one.name[:256], one.datatype, list(one.shape), values)
+
+
+def _described(tensor: Tensor) -> Any:
+    return service_pb2.ModelInferResponse.InferOutputTensor(
+        name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape
+    )
+
+
+def _caller(context: Any) -> Caller:
+    metadata = dict(context.invocation_metadata() or ())
+    # "ipv4:127.0.0.1:5000": every connection has its own port, which is no other client.
+    peer = context.peer().rpartition(":")[0]
+    return Caller(authorization=str(metadata.get("authorization", "")), peer=peer)
+
+
+async def _answered(context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
+    """Every error as a status and one line; what nobody foresaw may quote a value, so is unsaid."""
+    try:
+        return await answer()
+    except Refusal as refusal:
+        status, problem = STATUS[refusal.kind], str(refusal)
+    except FedwardError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message is the whole story
+        status, problem = grpc.StatusCode.INTERNAL, "the server cannot answer; its log says why"
+    except Exception as error:  # noqa: BLE001
+        log.error("%s, a defect", type(error).__name__)  # noqa: TRY400 - see above
+        status, problem = grpc.StatusCode.INTERNAL, f"{type(error).__name__}, a defect"
+    return await context.abort(status, problem)

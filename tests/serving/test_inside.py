@@ -1,0 +1,188 @@
+"""The server in this process: TLS, mutual TLS, tokens, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from learning.artefact import WEIGHTS
+from protocol.config import read
+from protocol.errors import InputError, IntegrityError
+from serving.config import ServingConfig
+from serving.server import Listening, serve
+from serving.tokens import create_token
+from serving.up_command import up
+from tests.serving.certificates import issue
+from tests.serving.ward import SCHEMA, add, body, catalogue, configure, expected, fill, put
+
+INFER = "/v2/models/sepsis/infer"
+
+
+def served(config: Path, ask: Callable[[Listening], Awaitable[None]]) -> None:
+    """Serve here, ask, and end as a service manager would."""
+
+    async def both() -> None:
+        listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+        settings = read(ServingConfig, config)
+        server = asyncio.create_task(serve(settings, config.parent, listening.set_result))
+        while not (server.done() or listening.done()):
+            await asyncio.sleep(0.01)
+        if server.done():
+            return await server
+        try:
+            async with asyncio.timeout(20):
+                await ask(listening.result())
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server
+
+    asyncio.run(both())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fill(tmp_path / "models")
+    return tmp_path
+
+
+def message() -> service_pb2.ModelInferRequest:
+    request = service_pb2.ModelInferRequest(model_name="age")
+    request.inputs.add(name="age", datatype="FP32", shape=[1]).contents.fp32_contents.append(60)
+    return request
+
+
+def test_tokens_over_mutual_tls(folder: Path) -> None:
+    issue(folder)
+    secret = create_token(
+        folder / "tokens.json", "ward", ("predict",), ("age",),
+        datetime.now(UTC) + timedelta(days=1),
+    )  # fmt: skip
+    tls = {"certificate": "server.pem", "key": "server.key", "clients": "ca.pem"}
+    good, bad = {"authorization": f"Bearer {secret}"}, {"authorization": "Bearer x"}
+
+    async def ask(listening: Listening) -> None:
+        context = ssl.create_default_context(cafile=folder / "ca.pem")
+        base = f"https://{listening.rest}"
+        async with httpx.AsyncClient(verify=context, base_url=base, trust_env=False) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.get("/v2/health/live")
+        context.load_cert_chain(folder / "client.pem", folder / "client.key")
+        age = {"name": "age", "datatype": "FP64", "shape": [1], "data": [60]}
+        async with httpx.AsyncClient(verify=context, base_url=base, trust_env=False) as client:
+            statuses = [
+                (await client.post(path, json={"inputs": [age]}, headers=headers)).status_code
+                for path, headers in (
+                    ("/v2/models/age/infer", good),
+                    ("/v2/models/age/infer", bad),
+                    ("/v2/models/age/infer", {}),
+                    (INFER, good),
+                )
+            ]
+            assert statuses == [200, 401, 401, 403]
+            assert (await client.get("/v2/models/age", headers=good)).status_code == 403
+            assert (await client.get("/v2/health/ready")).status_code == 200
+        pem = [(folder / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem")]
+        secure = grpc.ssl_channel_credentials(*pem)
+        async with grpc.aio.secure_channel(str(listening.grpc), secure) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            reply = await stub.ModelInfer(message(), metadata=tuple(good.items()), timeout=10)
+            assert reply.model_version == "1"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ModelInfer(message(), metadata=tuple(bad.items()), timeout=10)
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ModelMetadata(
+                    service_pb2.ModelMetadataRequest(name="age"), metadata=tuple(good.items())
+                )
+            assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+    served(configure(folder, tls=tls, tokens="tokens.json"), ask)
+
+
+def test_everything_that_is_asked_without_tokens(folder: Path) -> None:
+    async def ask(listening: Listening) -> None:
+        base = f"http://{listening.rest}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+            for path in ("/v2", "/v2/models/sepsis", "/v2/models/sepsis/ready"):
+                assert (await client.get(path)).status_code == 200
+            answer = await client.post(INFER, json=body())
+            found = answer.json()["outputs"][0]["data"]
+            assert found == expected(folder / "models").reshape(-1).tolist()
+        async with grpc.aio.insecure_channel(str(listening.grpc)) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            assert (await stub.ServerLive(service_pb2.ServerLiveRequest())).live
+            assert (await stub.ServerReady(service_pb2.ServerReadyRequest())).ready
+            assert (await stub.ModelReady(service_pb2.ModelReadyRequest(name="age"))).ready
+            assert (await stub.ServerMetadata(service_pb2.ServerMetadataRequest())).name
+            told = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name="age"))
+            assert [one.name for one in told.inputs] == ["age"]
+            health = health_pb2_grpc.HealthStub(channel)
+            assert (await health.Check(health_pb2.HealthCheckRequest())).status == 1
+            request = message()
+            request.raw_input_contents.extend([b"", b""])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.ModelInfer(request)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+    served(configure(folder), ask)
+
+
+@pytest.mark.parametrize("place", ["rest", "grpc"])
+def test_an_address_that_is_taken_is_an_input_error(folder: Path, place: str) -> None:
+    async def never(_: Listening) -> None:
+        raise AssertionError
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"{address} cannot be bound"):
+            served(configure(folder, **{place: address}), never)
+
+
+def test_the_command_says_where_it_serves(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    up(configure(folder))
+    timer.join()
+    assert capsys.readouterr().out.startswith("serving: REST 127.0.0.1:")
+
+
+def test_a_flipped_byte_is_not_served(folder: Path) -> None:
+    path = folder / "models" / "sepsis" / "1" / WEIGHTS
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    async def never(_: Listening) -> None:
+        raise AssertionError
+
+    with pytest.raises(IntegrityError, match=r"sepsis/1: weights\.safetensors.*SHA-256"):
+        served(configure(folder), never)
+
+
+def test_a_catalogue_changes_to_what_is_promoted(folder: Path) -> None:
+    store = folder / "models"
+    made = catalogue(store)
+    before = made.find("sepsis")
+    assert made.refresh() == ()
+    assert made.find("sepsis") is before
+    put(store, "sepsis", 2)
+    assert made.refresh() == ("sepsis/2",)
+    assert made.versions("sepsis") == (2,)
+    assert before.model.card.version == 1
+    weights = add(store, "sepsis", SCHEMA, 3) / WEIGHTS
+    weights.write_bytes(b"")
+    put(store, "sepsis", 3)
+    assert made.refresh() == made.refresh() == ()
+    assert made.find("sepsis").model.card.version == 2

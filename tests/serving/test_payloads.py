@@ -1,0 +1,114 @@
+"""Tensors from bytes and values, and what is none."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.bodies import read_request, unpack, write_reply
+from serving.payloads import DTYPES, Reply, Tensor, from_raw, from_values, to_raw
+from serving.refusal import Refusal
+
+
+@pytest.mark.parametrize("datatype", DTYPES)
+def test_raw_bytes_read_back(datatype: str) -> None:
+    array = np.array([[0, 1], [1, 0]], dtype=DTYPES[datatype])
+    tensor = from_raw("x", datatype, [2, 2], to_raw(Tensor("x", datatype, array)))
+    assert (tensor.array == array).all()
+    assert tensor.array.dtype == np.dtype(DTYPES[datatype])
+
+
+@given(st.lists(st.text(), max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_texts_read_back(texts: list[str]) -> None:
+    made = from_values("x", "BYTES", [len(texts)], texts)
+    assert from_raw("x", "BYTES", [len(texts)], to_raw(made)).array.tolist() == texts
+
+
+@given(raw=st.binary(max_size=40), shape=st.lists(st.integers(-1, 1 << 40), max_size=3))
+@settings(max_examples=80, deadline=None)
+@pytest.mark.parametrize("datatype", ["FP64", "BYTES", "BF16"])
+def test_any_bytes_are_a_tensor_or_refused(datatype: str, raw: bytes, shape: list[int]) -> None:
+    try:
+        tensor = from_raw("x", datatype, shape, raw)
+    except Refusal:
+        return
+    assert list(tensor.array.shape) == shape
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values"),
+    [
+        ("INT8", [1, 128]),
+        ("UINT8", [1, -1]),
+        ("INT64", [1, True]),
+        ("INT32", [1, 1.5]),
+        ("FP64", [1.0, "2"]),
+        ("FP64", [1.0, 10**400]),
+        ("BOOL", [True, 1]),
+        ("BYTES", ["a", b"\xff"]),
+        ("BYTES", ["a"]),
+        ("FP32", [[1.0], 2.0]),
+    ],
+)
+def test_values_of_another_type_are_refused(datatype: str, values: list[Any]) -> None:
+    with pytest.raises(Refusal, match="'x'"):
+        from_values("x", datatype, [2], values)
+
+
+def test_nothing_is_allocated_for_what_was_not_sent() -> None:
+    with pytest.raises(Refusal, match="found fewer"):
+        from_raw("x", "BYTES", [1 << 30], b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"inputs": 1}',
+        b'{"inputs": [1]}',
+        b'{"inputs": [], "outputs": [{"name": 1}]}',
+        b'{"inputs": [], "id": 1}',
+        b'{"inputs": [], "parameters": {"binary_data_output": 1}}',
+        b'{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [1]}]}',
+        b'{"inputs": [{"name": "", "shape": [], "parameters": {"binary_data_size": 8}}]}',
+    ],
+)
+def test_bodies_that_are_no_request(body: bytes) -> None:
+    with pytest.raises(Refusal):
+        read_request("m", "", body, "")
+
+
+def test_raw_bytes_behind_the_json_must_all_be_used() -> None:
+    head = json.dumps({"inputs": []}).encode()
+    with pytest.raises(Refusal, match="raw tensors"):
+        read_request("m", "", head + b"x", str(len(head)))
+
+
+def test_a_stream_that_goes_on_is_refused() -> None:
+    assert unpack(zlib.compress(b"abc"), "deflate", 3) == b"abc"
+    with pytest.raises(Refusal, match="one whole stream"):
+        unpack(zlib.compress(b"abc") + b"x", "deflate", 3)
+    with pytest.raises(Refusal, match="at most 2 bytes"):
+        unpack(zlib.compress(b"abc"), "gzip", 2)
+
+
+def test_numbers_of_a_reply_read_back_exactly() -> None:
+    array = np.random.default_rng(0).random((3, 2))
+    reply = Reply(
+        model="m", version="1", id="", outputs=(Tensor("p", "FP64", array),), parameters={}
+    )
+    body, length = write_reply(reply, {})
+    assert length is None
+    assert np.reshape(json.loads(body)["outputs"][0]["data"], (3, 2)).tolist() == array.tolist()
+    body, length = write_reply(reply, {"p": True})
+    assert length is not None
+    assert body[length:] == array.tobytes()
