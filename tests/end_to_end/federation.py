@@ -32,7 +32,7 @@ DATASET = "breast_cancer"
 TEST_FRACTION = 0.25
 COMMAND_S = 60.0
 START_S = 90.0
-JOB_S = 200.0
+JOB_S = 300.0
 CONFIGS = Path(__file__).parents[2] / "configs"
 T = TypeVar("T")
 Table = Mapping[str, Sequence[str]]
@@ -270,7 +270,7 @@ class Federation:
         document["training"]["rounds"] = 4
         for key, value in changes.items():
             if isinstance(value, Mapping):
-                document[key] |= value
+                document[key] = {**document.get(key, {}), **value}
             else:
                 document[key] = value
         path = self.folder / f"{name}.yaml"

@@ -22,7 +22,7 @@ VICTIMS = (
 )  # fmt: skip
 HOSPITAL = HOSPITALS[0]
 FIND_S = 60.0
-END_S = 200.0
+END_S = 400.0
 
 
 @dataclass(frozen=True, kw_only=True)

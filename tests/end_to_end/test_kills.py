@@ -9,7 +9,7 @@ import pytest
 from tests.end_to_end.federation import Federation
 from tests.end_to_end.killing import HEADER, VICTIMS, survive
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
