@@ -2,8 +2,8 @@
 
     python benchmarks/federation.py [--quick] [--json [FILE]]
 
-Three hospitals on loopback, over TLS, with our coordinator and nodes: ten rounds of a model with
-25 parameters, then a job of ten million. Then Flower's own SuperLink and SuperNodes, with the same
+Three hospitals on loopback, over TLS, with our coordinator and nodes: ten rounds of a tiny model,
+then a job of ten million parameters. Then Flower's own SuperLink and SuperNodes, with the same
 keys: the same small job, by a ClientApp that opens the hospital for each message, and plain arrays
 of as many bytes as the large job's messages had.
 

@@ -30,7 +30,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from protocol.errors import FedwardError
 from server.archive import Archive
 from server.config import ENVIRONMENT, Folder
-from server.control import Control
+from server.control import Control, LinkError
 from server.job_folder import JobFolder
 
 NAMES = ("north", "south", "east")
@@ -171,9 +171,17 @@ def wait_for_run(place: Place, run: int, seconds: float) -> None:
         FedwardError: It failed, or took too long.
     """
     with Control(place.folder) as control:
-        wait_for(lambda: control.run(run).over, seconds)
+        wait_for(lambda: _over(control, run), seconds)
         if not (ending := control.run(run).ending).startswith("completed"):
             raise FedwardError("a run on Flower's own nodes", expected="completed", found=ending)
+
+
+def _over(control: Control, run: int) -> bool:
+    """Whether a run is over; a SuperLink that is too busy to say is asked again."""
+    try:
+        return control.run(run).over
+    except LinkError:
+        return False
 
 
 def _superlink(place: Place) -> list[str]:

@@ -172,8 +172,11 @@ def to_bytes(record: Record) -> bytes:
             model=record.model,
         )
     )
-    content = told + record.state.to_bytes()
-    return _MAGIC + _HEADER.pack(hashlib.sha256(content).digest(), len(told)) + content
+    content = (told, *record.state.parts())
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part)
+    return b"".join((_MAGIC, _HEADER.pack(digest.digest(), len(told)), *content))
 
 
 def from_bytes(data: bytes) -> Record:
@@ -186,15 +189,16 @@ def from_bytes(data: bytes) -> Record:
     if len(data) < start or not data.startswith(_MAGIC):
         raise IntegrityError("these bytes are no session")
     digest, length = _HEADER.unpack_from(data, len(_MAGIC))
-    content = data[start:]
+    # Looked at in place: a state can be as large as the rest of this process.
+    content = memoryview(data)[start:]
     if hashlib.sha256(content).digest() != digest:
         raise IntegrityError("a session is damaged", expected=f"SHA-256 {digest.hex()}")
     try:
-        told = decode(_Fields, content[:length], "session")
+        told = decode(_Fields, bytes(content[:length]), "session")
         return Record(
             job=Job.from_bytes(told.job),
             signature=told.signature,
-            state=State.from_bytes(content[length:]),
+            state=State.from_bytes(bytes(content[length:])),
             epoch=told.epoch,
             attempt=told.attempt,
             counted=told.counted,

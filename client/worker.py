@@ -66,6 +66,8 @@ def answer_all(channel: socket.socket, member: Member) -> None:
         send(channel, {}, reply.to_wire())
         if reply.kind == Stopped.KIND:
             return
+        # Waiting for the next message, nothing keeps the large parts of this one.
+        del frame, reply
 
 
 def die_with_parent(parent: int) -> None:

@@ -185,11 +185,12 @@ def weights_tag(data_key: bytes, *vectors_P: FloatVector) -> bytes:
     Raises:
         InputError: A vector is not finite or not one-dimensional float64.
     """
-    parts = [b"weights"]
+    parts: list[bytes | memoryview] = [b"weights"]
     for vector_P in vectors_P:
         if vector_P.dtype != np.float64 or vector_P.ndim != 1 or not np.isfinite(vector_P).all():
             raise InputError("a vector to be tagged", expected="one dimension of finite float64")
-        parts += [vector_P.size.to_bytes(8, "little"), vector_P.astype("<f8").tobytes()]
+        little_P = np.ascontiguousarray(vector_P, dtype="<f8")
+        parts += [vector_P.size.to_bytes(8, "little"), little_P.view(np.uint8).data]
     return _mac(data_key, *parts)
 
 
@@ -228,7 +229,7 @@ def _framed(place: bytes) -> bytes:
     return len(place).to_bytes(4, "little") + place
 
 
-def _mac(key: bytes, *parts: bytes) -> bytes:
+def _mac(key: bytes, *parts: bytes | memoryview) -> bytes:
     """HMAC-SHA256, 32 bytes."""
     mac = HMAC(key, SHA256())
     for part in parts:

@@ -125,4 +125,4 @@ def weights_digest(vector_P: FloatVector) -> str:
     True
     """
     check_vector(vector_P, vector_P.size)
-    return hashlib.sha256(vector_P.astype("<f8").tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(vector_P, dtype="<f8").data).hexdigest()

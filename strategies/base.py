@@ -59,9 +59,14 @@ class State:
 
     def to_bytes(self) -> bytes:
         """Header, then weights and moments as little-endian float64: equal states, equal bytes."""
+        return b"".join(self.parts())
+
+    def parts(self) -> tuple[bytes | memoryview, ...]:
+        """The pieces of `to_bytes`, in order; vectors are looked at in place and not copied."""
         vectors = (self.weights, *self.moments)
         header = _HEADER.pack(self.step, len(self.weights), len(vectors))
-        return _MAGIC + header + b"".join(vector.astype("<f8").tobytes() for vector in vectors)
+        little = (np.ascontiguousarray(vector, dtype="<f8") for vector in vectors)
+        return (_MAGIC + header, *(vector.data for vector in little))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
