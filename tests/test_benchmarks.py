@@ -33,6 +33,10 @@ SMALL = {
         {"modulus", "peers", "seconds", "ms_per_peer_and_million_words"},
     ),
     "noise.py": (["--values", "500"], {"draw", "ms"}),
+    "serving.py": (
+        ["--requests", "5", "--seconds", "0.2"],
+        {"server", "p50_ms", "p99_ms", "p50_ratio", "per_second", "throughput_ratio"},
+    ),
     "scale.py": (
         ["--sites", "3", "--parameters", "100", "--records", "20", "--rounds", "2"],
         {"sites", "parameters", "round_s", "job_s", "wall_s", "peak_mb", "grown_mb", "adding_mb"},

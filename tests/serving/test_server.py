@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,17 @@ class TestRest:
         ]
         assert answers[0] == answers[1]
         assert answers[0][2]["data"] == [0, 3]
+
+    def test_no_answer_waits_for_an_acknowledgement(self, server: Running) -> None:
+        connection = HTTPConnection(server.rest)
+        times = []
+        for _ in range(9):
+            start = time.perf_counter()
+            connection.request("POST", INFER, json.dumps(body()))
+            assert connection.getresponse().read()
+            times.append(time.perf_counter() - start)
+        connection.close()
+        assert min(times) < 0.035
 
     def test_only_the_outputs_that_were_asked_for(self, rest: httpx.Client) -> None:
         answer = rest.post(INFER, json=body(outputs=[{"name": "label"}])).json()
