@@ -116,3 +116,91 @@ def hazard_loss(logits_BT: Tensor, target_B: Tensor) -> Tensor:
     lived_BT, died_BT = time_T < survived_B1, died_B1 & (time_T == survived_B1)
     cost_BT = functional.softplus(torch.where(died_BT, -logits_BT, logits_BT))
     return torch.where(lived_BT | died_BT, cost_BT, torch.zeros_like(cost_BT)).sum(dim=1)
+
+
+class Arms(nn.Module):
+    """A score that all treatments share, plus one for each output.
+
+    What treatments have in common is learnt from all patients, and a difference between two of
+    them only where there is one.
+
+    Args:
+        inputs: F.
+        arms: A treatments, whose outputs come first and get the shared score.
+        outputs: A, or more outputs that do not.
+    """
+
+    def __init__(self, inputs: int, arms: int, outputs: int) -> None:
+        super().__init__()
+        self.shared = _linear(inputs, 1, bias=False)
+        self.output = _linear(inputs, outputs)
+        self._arms = arms
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        """Log-odds B x O."""
+        logits_BO: Tensor = self.output(x_BF)
+        outcome_BA = logits_BO[:, : self._arms] + self.shared(x_BF)
+        return torch.cat([outcome_BA, logits_BO[:, self._arms :]], dim=1)
+
+
+def treatment_loss(logits_BO: Tensor, target_B: Tensor, arms: int) -> Tensor:
+    """Loss of outcomes 2 a + y under the treatment given, shape (B,).
+
+    Guarantee: entry i depends on record i alone.
+
+    Args:
+        logits_BO: Log-odds of the better outcome under each of A treatments; if there are 2A, the
+            others are those of being given each, whose cross-entropy is added.
+        target_B: Codes 2 a + y.
+        arms: A.
+    """
+    given_B, sign_B = target_B // 2, 1 - 2 * (target_B % 2).to(logits_BO.dtype)
+    taken_B = logits_BO[:, :arms].gather(1, given_B[:, None])[:, 0]
+    loss_B = functional.softplus(sign_B * taken_B)
+    if logits_BO.shape[1] == arms:
+        return loss_B
+    chosen_B = functional.cross_entropy(logits_BO[:, arms:], given_B, reduction="none")
+    return loss_B + chosen_B
+
+
+class Anchored(nn.Module):
+    """A dense network that learns what to add to one of its features, a forecast by itself.
+
+    Args:
+        widths: Inputs, hidden widths, outputs.
+        place: Which feature.
+        width: What its 1 is in the output's unit.
+        middle: What its 0 is.
+    """
+
+    def __init__(self, widths: Sequence[int], place: int, width: float, middle: float) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.hidden = nn.ModuleList(_linear(*pair) for pair in pairs[:-1])
+        self.output = _linear(*pairs[-1])
+        self._place, self._width, self._middle = place, width, middle
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        """Outputs B x O."""
+        hidden_BH = x_BF
+        for layer in self.hidden:
+            hidden_BH = functional.relu(layer(hidden_BH))
+        added_BO: Tensor = self.output(hidden_BH)
+        return added_BO + x_BF[:, self._place, None] * self._width + self._middle
+
+
+SMOOTH = 0.25
+
+
+def quantile_loss(output_BK: Tensor, target_B: Tensor, levels: Sequence[float]) -> Tensor:
+    """Pinball loss of each record, summed over K levels and smoothed at its corner, shape (B,).
+
+    Guarantee: entry i depends on record i alone.
+
+    Source: Zheng 2011, Gradient Descent Algorithms for Quantile Regression with Smooth
+    Approximation, eq. 6, with a width of a quarter of the scale.
+    """
+    level_K = torch.as_tensor(levels, dtype=output_BK.dtype, device=output_BK.device)
+    over_BK = target_B[:, None] - output_BK
+    smooth_BK = level_K * over_BK + SMOOTH * functional.softplus(-over_BK / SMOOTH)
+    return smooth_BK.sum(dim=1)

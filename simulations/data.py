@@ -11,6 +11,7 @@ from client.data.tabular import CsvSource
 from protocol.errors import InputError
 from simulations import public_tables
 from simulations.config import DataConfig
+from simulations.ward_table import wards
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ BUILT_IN: dict[str, Callable[[], Data]] = {
     "lung": lambda: Data(public_tables.lung()),
     "gbsg2": lambda: Data(public_tables.gbsg2()),
     "actg175": lambda: Data(public_tables.actg175()),
+    "wards": lambda: Data(wards().table),
 }
 
 

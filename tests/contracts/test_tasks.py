@@ -58,6 +58,13 @@ TIMED = {
     "label": {"name": "died", "classes": ["no", "yes"]},
     "targets": [{"name": "months", "kind": "number", "low": 0, "high": 24}],
 }
+TREATED = {
+    "columns": COLUMNS,
+    "label": {"name": "better", "classes": ["no", "yes"]},
+    "targets": [{"name": "drug", "kind": "category", "categories": ["old", "new", "none"]}],
+}
+LOTS = {"propensities": {"old": 0.25, "new": 0.5, "none": 0.25}}
+COUNTED = {"columns": COLUMNS, "label": {"name": "beds", "low": 0, "high": 40}}
 FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
 
 CASES = {
@@ -73,6 +80,12 @@ CASES = {
     "survival by a network": Case(
         "survival", TIMED, {"model": "mlp", "hidden": [5], "cuts": [3, 24]}
     ),
+    "treatment": Case("treatment", TREATED),
+    "treatment by lots": Case("treatment", {**TREATED, "patient": "pid"}, LOTS),
+    "treatment by a network": Case("treatment", TREATED, {"model": "mlp", "hidden": [5]}),
+    "demand": Case("demand", COUNTED, {"quantiles": [0.25, 0.5, 0.75]}),
+    "demand of wards": Case("demand", {**COUNTED, "patient": "pid"}),
+    "demand by a network": Case("demand", COUNTED, {"model": "mlp", "hidden": [4]}),
     "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
 }
 

@@ -38,7 +38,9 @@ def test_the_trial_has_four_even_arms() -> None:
     assert all(500 < count < 580 for count in counts.values())
 
 
-@pytest.mark.parametrize(("job", "make"), [("survival", gbsg2), ("survival_lung", lung)])
+@pytest.mark.parametrize(
+    ("job", "make"), [("survival", gbsg2), ("survival_lung", lung), ("treatment", actg175)]
+)
 def test_every_row_is_a_record_of_its_job(
     job: str, make: Callable[[], dict[str, list[str]]]
 ) -> None:
