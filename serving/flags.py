@@ -5,6 +5,7 @@ The counts agree with those of preprocessing; here they are told for each row, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -15,7 +16,7 @@ from learning.preprocess import ABSURD, FLAG_WORDS, as_numbers, codes_of
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 
-FlagVector = npt.NDArray[np.uint8]
+FlagArray = npt.NDArray[np.uint8]
 
 
 class Flag(IntEnum):
@@ -30,14 +31,21 @@ class Flag(IntEnum):
 
 def flags_of(schema: Schema, table: Table) -> npt.NDArray[np.uint8]:
     """One flag for each row and column, N x columns."""
-    return np.column_stack([_column(column, table[column.name]) for column in schema.columns])
+    columns = schema.columns
+    found = np.empty((len(table[columns[0].name]), len(columns)), dtype=np.uint8)
+    numbers = [place for place, column in enumerate(columns) if column.kind == "number"]
+    if numbers:
+        # All at once: most schemas are numbers, and most requests have one row.
+        found[:, numbers] = _numbers([columns[place] for place in numbers], table)
+    for place, column in enumerate(columns):
+        if column.kind != "number":
+            found[:, place] = _column(column, table[column.name])
+    return found
 
 
-def _column(column: Column, cells: Cells) -> FlagVector:
+def _column(column: Column, cells: Cells) -> FlagArray:
     if column.kind == "array":
         return _array(column, np.asarray(cells, dtype=np.float64))
-    if column.kind == "number":
-        return _number(column, cells)
     labels = column.labels
     if column.kind == "flag":
         labels = tuple(FLAG_WORDS)
@@ -46,17 +54,17 @@ def _column(column: Column, cells: Cells) -> FlagVector:
     return _chosen(MISSING=code_N == -1, UNREADABLE=code_N < -1)
 
 
-def _number(column: Column, cells: Cells) -> FlagVector:
-    value_N = as_numbers(cells)
-    low, high = column.bounds
+def _numbers(columns: Sequence[Column], table: Table) -> FlagArray:
+    value_NK = np.stack([as_numbers(table[column.name]) for column in columns], axis=1)
+    low_K, high_K = np.array([column.bounds for column in columns]).T
     return _chosen(
-        MISSING=np.isnan(value_N),
-        UNREADABLE=np.isinf(value_N),
-        OUTSIDE=(value_N < low) | (value_N > high),
+        MISSING=np.isnan(value_NK),
+        UNREADABLE=np.isinf(value_NK),
+        OUTSIDE=(value_NK < low_K) | (value_NK > high_K),
     )
 
 
-def _array(column: Column, value_NTS: npt.NDArray[np.float64]) -> FlagVector:
+def _array(column: Column, value_NTS: npt.NDArray[np.float64]) -> FlagArray:
     """Of an array the first that is true of any of its numbers."""
     steps = column.shape[0]
     flat_NTS = value_NTS.reshape(*value_NTS.shape[:2], -1)
@@ -77,8 +85,9 @@ def _array(column: Column, value_NTS: npt.NDArray[np.float64]) -> FlagVector:
     )
 
 
-def _chosen(**masks: Any) -> FlagVector:
-    """For each row the first flag whose mask is true."""
-    flags = [np.uint8(Flag[name]) for name in masks]
-    found: FlagVector = np.select(list(masks.values()), flags, np.uint8(Flag.GIVEN))
+def _chosen(**masks: Any) -> FlagArray:
+    """Of each value the first flag whose mask is true."""
+    found: FlagArray = np.full(np.shape(next(iter(masks.values()))), Flag.GIVEN, dtype=np.uint8)
+    for name, mask in reversed(masks.items()):
+        found[mask] = Flag[name]
     return found

@@ -1,7 +1,7 @@
 """How long a prediction takes over loopback, beside a server that only predicts.
 
-Run `python benchmarks/serving.py`, with `--json` for programs. One model (30 numbers, 64-32-16, two
-classes) is asked for one row: by `fedward serve` over gRPC and REST, which verify, apply schema and
+Run `python benchmarks/predictions.py`, with `--json` for programs. One model (30 numbers, 64-32-16,
+two classes) is asked for one row: by `fedward serve` over gRPC and REST, which apply schema and
 preprocessing, flag values and say what the model is for; and by the smallest FastAPI application
 that runs the same layers in torch on features that are ready. All answer in the same run, with the
 same client code, so their ratios mean more than their times. Throughput is that of 16 clients in
