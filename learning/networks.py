@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learning.task import FloatVector
+from learning.task import FloatArray, FloatVector
 from protocol.tensors import Layout
 
 
@@ -204,3 +204,27 @@ def quantile_loss(output_BK: Tensor, target_B: Tensor, levels: Sequence[float]) 
     over_BK = target_B[:, None] - output_BK
     smooth_BK = level_K * over_BK + SMOOTH * functional.softplus(-over_BK / SMOOTH)
     return smooth_BK.sum(dim=1)
+
+
+def labels_loss(logits_BL: Tensor, target_B: Tensor, factor_L2: FloatArray) -> Tensor:
+    """Mean over labels of each record's weighted cross-entropy, shape (B,); unknown ones add 0.
+
+    Guarantee: entry i depends on record i alone; the divisor is the number of labels, never that of
+    the known ones, which is private.
+
+    Args:
+        logits_BL: Log-odds of each label.
+        target_B: Codes of learning.label_evaluation.states.
+        factor_L2: Public factors of no and yes.
+    """
+    rest_B, states_ = target_B // 2, [target_B % 2]
+    for _ in range(logits_BL.shape[1] - 1):
+        states_.append(rest_B % 3)
+        rest_B = rest_B // 3
+    state_BL = torch.stack(states_, dim=1)
+    known_BL = state_BL < 2
+    yes_BL = (state_BL == 1).to(logits_BL.dtype)
+    factor = torch.as_tensor(factor_L2, dtype=logits_BL.dtype, device=logits_BL.device)
+    weight_BL = torch.where(state_BL == 1, factor[:, 1], factor[:, 0]) * known_BL
+    cost_BL = functional.softplus((1 - 2 * yes_BL) * logits_BL) * weight_BL
+    return cost_BL.sum(dim=1) / logits_BL.shape[1]

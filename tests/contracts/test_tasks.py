@@ -65,6 +65,8 @@ TREATED = {
 }
 LOTS = {"propensities": {"old": 0.25, "new": 0.5, "none": 0.25}}
 COUNTED = {"columns": COLUMNS, "label": {"name": "beds", "low": 0, "high": 40}}
+FLAGS = [{"name": "stroke", "kind": "flag"}, {"name": "fall", "kind": "flag"}]
+MANY = {**TWO, "targets": FLAGS}
 FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
 
 CASES = {
@@ -86,6 +88,10 @@ CASES = {
     "demand": Case("demand", COUNTED, {"quantiles": [0.25, 0.5, 0.75]}),
     "demand of wards": Case("demand", {**COUNTED, "patient": "pid"}),
     "demand by a network": Case("demand", COUNTED, {"model": "mlp", "hidden": [4]}),
+    "labels": Case("labels", MANY, {"positive_weights": {"stroke": 4.0}}),
+    "labels of patients": Case(
+        "labels", {**MANY, "patient": "pid"}, {"model": "mlp", "hidden": [4]}
+    ),
     "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
 }
 
