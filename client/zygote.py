@@ -56,12 +56,18 @@ def serve(
 
 
 def preload() -> None:
-    """Import what jobs run, registered tasks and strategies included; compute nothing."""
+    """Import what jobs run, registered tasks and strategies included; compute nothing.
+
+    One that cannot be imported is left out: only a job that names it is refused.
+    """
     for name in PRELOADED:
         importlib.import_module(name)
     for group in ("fedward.tasks", "fedward.strategies"):
         for entry in entry_points(group=group):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:  # noqa: BLE001 - somebody else's module may raise anything
+                _LOG.error("%s %r cannot be imported: %s", group, entry.name, type(error).__name__)
 
 
 def reap(pid: int) -> int:
