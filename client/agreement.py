@@ -67,6 +67,8 @@ def _updates(job: Job, task: Task, strategy: Strategy) -> Iterator[Question]:
     if isinstance(strategy, OneShot):
         # Statistics are bounded by the strategy, not by the clip, and are of all records.
         norm, rate = strategy.norm, numbers.sampling_rate
+        logistic = task.is_logistic
+        yield "model of strategy 'one_shot'", logistic, "one linear score of two classes", "another"
         yield "update.clip", numbers.clip >= norm, f"at least {norm}", numbers.clip
         yield "update.sampling_rate of statistics", rate == 1, "1", rate
 

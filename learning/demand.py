@@ -101,6 +101,11 @@ class Demand:
         return None
 
     @property
+    def is_logistic(self) -> bool:
+        """It never is one linear score of two classes."""
+        return False
+
+    @property
     def kappa(self) -> float:
         """Path length per unit of signal in the default recipe."""
         return 0.05 if self.options.model == "linear" else 0.2

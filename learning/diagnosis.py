@@ -94,6 +94,11 @@ class Diagnosis:
         return AUROC
 
     @property
+    def is_logistic(self) -> bool:
+        """Whether it is: two classes and no hidden layer."""
+        return self.widths == (self.schema.num_features, 1)
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Inputs, hidden widths, outputs; two classes share one logit."""
         hidden = () if self.options.model == "logistic" else self.options.hidden or DEFAULT_HIDDEN

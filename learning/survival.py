@@ -104,6 +104,11 @@ class Survival:
         return self.schema.targets[0].bounds[1] * np.arange(1, intervals + 1) / intervals
 
     @property
+    def is_logistic(self) -> bool:
+        """It never is one linear score of two classes."""
+        return False
+
+    @property
     def kappa(self) -> float:
         """Path length per unit of signal in the default recipe."""
         return 0.5 if self.options.model == "logistic" else 2.0

@@ -187,6 +187,10 @@ class Task(Protocol):
     def measure(self) -> Measure:
         """What `score` computes."""
 
+    @property
+    def is_logistic(self) -> bool:
+        """Whether the model is one linear score of two classes: a weight a feature, bias last."""
+
     def layout(self) -> Layout:
         """Names and shapes of the P parameters, in order."""
 

@@ -117,6 +117,11 @@ class Treatment:
         return chance_A
 
     @property
+    def is_logistic(self) -> bool:
+        """It never is one linear score of two classes."""
+        return False
+
+    @property
     def kappa(self) -> float:
         """Path length per unit of signal in the default recipe."""
         return 0.5 if self.options.model == "logistic" else 2.0

@@ -174,6 +174,13 @@ def _default_rounds(request: JobRequest, task: Task) -> int:
 def _privacy(request: JobRequest, task: Task, training: Training, strategy: Strategy) -> Privacy:
     asked = request.privacy
     if isinstance(strategy, OneShot):
+        if not task.is_logistic:
+            raise InputError(
+                "strategy 'one_shot'",
+                expected="a model that is one linear score of two classes",
+                found="another model",
+                remedy="use task 'diagnosis' with model 'logistic', or another strategy",
+            )
         if asked.sampling_rate != 1:
             raise InputError(
                 "sampling_rate with strategy 'one_shot'",

@@ -502,3 +502,13 @@ class TestEncryption:
     def test_digits_that_hold_nothing(self, kind: str, path: str, value: float) -> None:
         job = changed(job_of(kind), f"encryption.{path}", value)
         assert refused(job, policy=Policy(modes=("local", "none"))).code == Code.POLICY
+
+
+def test_one_shot_of_another_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of("one shot")
+    monkeypatch.setattr(Diagnosis, "is_logistic", False)
+
+    error = refused(job)
+
+    assert error.code is Code.POLICY
+    assert "expected one linear score of two classes" in str(error)

@@ -393,5 +393,16 @@ class TestMistakes:
             training=TrainingRequest(),
             task=Named(name="diagnosis", options={"model": "mlp", "hidden": [2]}),
         )
-        with pytest.raises(InputError, match="initial weights with strategy 'one_shot'"):
+        with pytest.raises(InputError, match="expected a model that is one linear score"):
+            make_job(request=request)
+
+    def test_one_shot_separates_two_classes_and_learns_nothing_else(self) -> None:
+        three = schema()
+        three["label"] = {**three["label"], "classes": ["no", "yes", "unknown"]}
+        request = make_request(
+            strategy=Named(name="one_shot", options={}),
+            training=TrainingRequest(),
+            schema=three,
+        )
+        with pytest.raises(InputError, match="expected a model that is one linear score"):
             make_job(request=request)
