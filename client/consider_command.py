@@ -22,7 +22,8 @@ from client.data.opening import open_source
 from client.hospital import HospitalConfig
 from client.init_command import CONFIG
 from client.job_files import Asked, read_job
-from client.situation import caps_of, charges_of, situation_of
+from client.policy import caps_of
+from client.situation import charges_of, situation_of
 from client.training import check_guards
 from privacy.budget import Decision, decide
 from privacy.charges import Charge

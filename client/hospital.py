@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from client.data.source import Source, again
 from client.data.split import Identity, is_held_out
 from client.data.units import conversions
 from client.node_config import NodeConfig
-from client.policy import Policy, Population
+from client.policy import Policy, Population, caps_of
 from learning.schema import Schema
 from learning.task import Records, Report, Task
 from privacy.budget import Caps
@@ -191,15 +190,9 @@ class Hospital:
         return None if found is None else self.config.populations[found.population]
 
     def caps(self, job: Job) -> Caps:
-        """The lifetime caps that a job's releases count against.
-
-        A job of mode `none`, where the policy lets it in, has no epsilon and meets no cap; the
-        ledger records it, and no private job of the same population fits afterwards.
-        """
-        budget = self.config.populations[self.config.datasets[job.dataset].population].budget
-        if job.privacy.mode == "none":
-            return Caps(epsilon=math.inf, epsilon_worst=math.inf, delta=budget.delta)
-        return Caps(epsilon=budget.epsilon, epsilon_worst=budget.epsilon_worst, delta=budget.delta)
+        """The lifetime caps that a job's releases count against, see `client.policy.caps_of`."""
+        population = self.config.datasets[job.dataset].population
+        return caps_of(job, self.config.populations[population].budget)
 
     def columns(self, dataset: str) -> tuple[str, ...]:
         """Columns that a data set declares; reads no record."""

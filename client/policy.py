@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from client.hours import Hours
+from privacy.charges import Caps
 from protocol.errors import InputError
-from protocol.jobs import Mode
+from protocol.jobs import Job, Mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,3 +161,14 @@ def _check_coordinators(fingerprints: tuple[str, ...] | None) -> None:
                 found=repr(digits),
                 remedy="copy them as: fedward client trust shows them, without blanks",
             )
+
+
+def caps_of(job: Job, budget: Budget) -> Caps:
+    """The lifetime caps that a job's releases count against.
+
+    A job of mode `none`, where the policy lets it in, has no epsilon and meets no cap; the ledger
+    records it, and no private job of the same population fits afterwards.
+    """
+    if job.privacy.mode == "none":
+        return Caps(epsilon=math.inf, epsilon_worst=math.inf, delta=budget.delta)
+    return Caps(epsilon=budget.epsilon, epsilon_worst=budget.epsilon_worst, delta=budget.delta)

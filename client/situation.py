@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from client.hospital import HospitalConfig
-from client.policy import Budget
 from client.questions import Situation
-from privacy.charges import Caps, Charge
+from privacy.charges import Charge
 from privacy.plan import DpPlan
 from protocol.errors import FedwardError
 from protocol.jobs import Job
@@ -58,17 +56,6 @@ def situation_of(
         test_size=None if here is None else here.test_size,
         patient=None if here is None else here.patient,
     )
-
-
-def caps_of(job: Job, budget: Budget) -> Caps:
-    """The lifetime caps that a job's releases count against.
-
-    A job of mode `none`, where the policy lets it in, has no epsilon and meets no cap; the ledger
-    records it, and no private job of the same population fits afterwards.
-    """
-    if job.privacy.mode == "none":
-        return Caps(epsilon=math.inf, epsilon_worst=math.inf, delta=budget.delta)
-    return Caps(epsilon=budget.epsilon, epsilon_worst=budget.epsilon_worst, delta=budget.delta)
 
 
 def charges_of(job: Job, name: str, population: str) -> dict[str, Charge]:
