@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from protocol.errors import InputError
+from protocol.templates import template
 
 Kind = Literal["job", "hospital", "server", "nginx", "node-service", "server-service"]
 _FILES: dict[Kind, tuple[str, str]] = {
@@ -19,7 +20,6 @@ _FILES: dict[Kind, tuple[str, str]] = {
     "node-service": ("deploy/fedward-node.service", "fedward-node.service"),
     "server-service": ("deploy/fedward-server.service", "fedward-server.service"),
 }
-_PLACES = ("configs", "simulations/configs")
 
 
 def new(
@@ -46,16 +46,3 @@ def new(
     except OSError as error:
         raise InputError(f"{wanted}: cannot be written", found=error.strerror) from None
     Console().print(f"Wrote {wanted}", soft_wrap=True, highlight=False)
-
-
-def template(source: str) -> str:
-    """The text of a file under configs/, from a checkout or from the installed package.
-
-    Raises:
-        InputError: The installation lacks it.
-    """
-    root = Path(__file__).parent.parent
-    for place in _PLACES:
-        if (found := root / place / source).is_file():
-            return found.read_text(encoding="utf-8")
-    raise InputError(f"configs/{source} is missing", remedy="install fedward again")

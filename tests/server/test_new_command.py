@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 import fedward
 from client.hospital import HospitalConfig
+from protocol import templates
 from protocol.config import read
 from protocol.errors import InputError
-from server import new_command
 from server.config import Folder
 from server.jobs import Origin, resolve
 from server.requests import read_request
@@ -74,10 +74,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         new("job", str(tmp_path / "no" / "folder.yaml"))
 
 
-def test_an_installation_without_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_command, "_PLACES", ("nowhere",))
-    with pytest.raises(InputError, match=r"configs/jobs/template\.yaml is missing; install"):
-        new_command.template("jobs/template.yaml")
+def test_an_installation_without_examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(templates, "_HOMES", (Path("nowhere"),))
+    with pytest.raises(InputError, match=r"no example 'jobs/template\.yaml'; install"):
+        new("job", str(tmp_path / "job.yaml"))
 
 
 def test_a_kind_that_there_is_not() -> None:
