@@ -178,7 +178,7 @@ class _Node:
         """Answer tasks until told to stop, then let the last reply leave."""
         _LOG.info("node started", extra={"hospital": self._desk.name, "version": _version()})
         self._nursery.start()
-        replies, looked = 0, 0.0
+        looked = 0.0
         while not self._stop.told:
             self._supernode.keep_running()
             if time.monotonic() - looked > _LOOK_S:
@@ -187,12 +187,10 @@ class _Node:
                 self._report()
             if dismiss_outdated(self._pinned, self._nursery):
                 _LOG.info("roster or confirmations changed: jobs go on with them")
-            answered = self._poll()
-            replies += answered
-            if not answered:
+            if not self._poll():
                 self._stop.wait(POLL_S)
         _LOG.info("node stops")
-        self._supernode.wait_sent(replies)
+        self._supernode.wait_sent()
         self._report()
 
     def _poll(self) -> bool:
@@ -200,10 +198,13 @@ class _Node:
         if runtime is None:
             return False
         try:
-            return self._supervisor.poll(runtime)
+            answered = self._supervisor.poll(runtime)
         except BusyError as error:
             _LOG.debug("%s", error)
             return False
+        if answered:
+            self._supernode.note_reply()
+        return answered
 
     def _report(self) -> None:
         """Write the status where it changed."""

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -68,6 +68,19 @@ class Request:
     parts: Mapping[str, bytes]
 
 
+@dataclass
+class _Fates:
+    """What became of the messages that a SuperNode brought.
+
+    Args:
+        dropped: Identifiers of those whose run ended before the SuperNode could confirm them.
+        broken: Whether an answer was handed over in part.
+    """
+
+    dropped: set[str] = field(default_factory=set)
+    broken: bool = False
+
+
 class Runtime:
     """The local interface of a running SuperNode.
 
@@ -78,7 +91,7 @@ class Runtime:
 
     def __init__(self, address: str, secret: bytes) -> None:
         self._address = address
-        self._dropped: set[str] = set()
+        self._fates = _Fates()
         self._client = _connect(
             address,
             SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=_ACQUIRE),
@@ -96,14 +109,25 @@ class Runtime:
         if not response.token:
             return None
         client = _connect(self._address, RuntimeTokenHttpInterceptor(response.token))
-        return Assignment(client, self._dropped)
+        return Assignment(client, self._fates)
 
     def drop(self, message: str) -> None:
         """Say that the rest of a message will never arrive, since its run is over.
 
         Flower keeps the task nevertheless, and would let whoever claims it wait.
         """
-        self._dropped.add(message)
+        self._fates.dropped.add(message)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the SuperNode will send an answer in the place of another, or wait for ever.
+
+        It sends one answer after each message that it could confirm. Once a message that it could
+        not confirm is answered, be it by an error that Flower makes after a minute, that answer
+        is sent after the next message, and from then on every answer is one message late. Of an
+        answer handed over in part it awaits the rest. Only a new process helps.
+        """
+        return self._fates.broken or bool(self._fates.dropped)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -117,12 +141,12 @@ class Assignment:
 
     Args:
         client: Speaks to the SuperNode about this task.
-        dropped: Identifiers of messages that will never arrive whole; may grow meanwhile.
+        fates: What becomes of messages; others write into it meanwhile.
     """
 
-    def __init__(self, client: RuntimeHttpClient, dropped: Collection[str]) -> None:
+    def __init__(self, client: RuntimeHttpClient, fates: _Fates) -> None:
         self._client = client
-        self._dropped = dropped
+        self._fates = fates
         self._message: Message | None = None
         self._context: Context | None = None
         self._over = threading.Event()
@@ -149,7 +173,7 @@ class Assignment:
         with _translated():
             task = self._client.PullTaskInput(PullTaskInputRequest())
             self._context = context_from_proto(task.context)
-            message = _pull_message(self._client, self._context, self._dropped)
+            message = _pull_message(self._client, self._context, self._fates.dropped)
             self._message = message
         try:
             arrays = message.content.array_records[RECORD]
@@ -186,11 +210,16 @@ class Assignment:
             self._push(Message(error, reply_to=self._message), SubStatus.FAILED, reason)
 
     def _push(self, message: Message, status: str, details: str) -> None:
-        if self.lost or self._context is None:
+        asked = message.metadata.reply_to_message_id
+        if self.lost or self._context is None or asked in self._fates.dropped:
             raise BusyError("Flower gave the task up before it was answered")
-        with _translated():
-            push_message(self._client, message, self._context)
-            push_task_output(self._client, self._context, status, details)
+        try:
+            with _translated():
+                push_message(self._client, message, self._context)
+                push_task_output(self._client, self._context, status, details)
+        except BusyError:
+            self._fates.broken = True
+            raise
 
     def _beat(self) -> None:
         """Say that the task is alive until it is over; Flower's own way would end the process."""

@@ -31,7 +31,7 @@ _ID = re.compile(r"SuperNode ID: (\d+)")
 _LOST = "Connection attempt failed"
 _FOUND = "Connection successful after"
 _SENT = ("Sent successfully", "Failed to send message", "Ignoring reply message")
-_DROPPED = re.compile(r"Ignoring message ([0-9a-f]+)")
+_DROPPED = re.compile(r"(?:Ignoring|Failed to receive) message ([0-9a-f]+)")
 _EXPECTED = ("DEBUG logs enabled", "EXPERIMENTAL")
 _TOLD = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -79,6 +79,7 @@ class SuperNode:
         self._began = 0.0
         self._deaths = 0
         self._next = 0.0
+        self._handed = 0
         self._sent = 0
         self.starts = 0
         self.connected = False
@@ -88,7 +89,13 @@ class SuperNode:
         """The local interface; None while the process does not run."""
 
     def keep_running(self) -> None:
-        """Start the process where it does not run, after a pause that grows with each death."""
+        """Start the process where it does not run, after a pause that grows with each death.
+
+        One whose answers would arrive late from now on is ended first.
+        """
+        if self.runtime is not None and self.runtime.is_stale:
+            _LOG.warning("a run ended in the middle of a message: Flower's node is started anew")
+            self.close()
         if self._process is not None and self._process.poll() is None:
             return
         if self._process is not None:
@@ -102,15 +109,14 @@ class SuperNode:
         alive = self._process is not None and self._process.poll() is None
         return self._process.pid if self._process is not None and alive else None
 
-    @property
-    def sent(self) -> int:
-        """Replies that left this machine, or could not."""
-        return self._sent
+    def note_reply(self) -> None:
+        """Remember that one more reply was handed over."""
+        self._handed += 1
 
-    def wait_sent(self, count: int) -> None:
-        """Wait, but not long, until as many replies have left."""
+    def wait_sent(self) -> None:
+        """Wait, but not long, until every reply that was handed over has left, or could not."""
         end = time.monotonic() + SENT_S
-        while self._sent < count and self.pid is not None and time.monotonic() < end:
+        while self._sent < self._handed and self.pid is not None and time.monotonic() < end:
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -214,13 +220,14 @@ class SuperNode:
             _LOG.warning("Flower: %s", line)
 
     def _drop_runtime(self) -> None:
-        """Let go of a process that ended, once all that it said was heard."""
+        """Let go of a process that ended, once all that it said was heard, and of its replies."""
         if self._listener is not None:
             self._listener.join(END_S)
             self._listener = None
         if self.runtime is not None:
             self.runtime.close()
             self.runtime = None
+        self._handed = self._sent = 0
 
 
 def _load_id(folder: Path) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def test_it_ends_when_told_and_its_secret_is_for_its_owner(node: SuperNode, link
     node.close()
 
     assert not Path(f"/proc/{pid}").exists()
-    node.wait_sent(1)  # nothing can be sent any more, so nothing is waited for
+    node.note_reply()
+    node.wait_sent()  # nothing can be sent any more, so nothing is waited for
 
 
 def test_a_dead_predecessor_is_dismissed_or_not_but_never_in_the_way(link: Link) -> None:
@@ -89,7 +91,7 @@ def test_a_dead_predecessor_is_dismissed_or_not_but_never_in_the_way(link: Link)
 def test_what_flower_says_is_followed(node: SuperNode, link: Link) -> None:
     for line in ("INFO: SuperNode ID: 77", "INFO : Sent successfully"):
         node._follow(line)
-    assert (node.node, node.connected, node.sent) == (77, True, 1)
+    assert (node.node, node.connected) == (77, True)
     assert (link.folder / "node_id").read_text() == "77"
     node._follow("DEBUG: Connection attempt failed with exception: refused")
     assert not node.connected
@@ -97,13 +99,55 @@ def test_what_flower_says_is_followed(node: SuperNode, link: Link) -> None:
     assert node.connected
 
 
-def test_a_message_whose_run_ended_is_not_waited_for(node: SuperNode) -> None:
-    node._follow("INFO : Run ID 3 is not in `RUNNING` status. Ignoring message 5f0a.")
+def test_what_was_handed_over_is_waited_for_until_it_left(
+    node: SuperNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SENT_S", 20.0)
+    node.keep_running()
+    node.note_reply()
+    waiting = threading.Thread(target=node.wait_sent)
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+
+    node._follow("INFO : Sent successfully")
+
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "INFO : Run ID 3 is not in `RUNNING` status. Ignoring message 5f0a.",
+        "ERROR : Failed to receive message 5f0a: no such object",
+    ],
+)
+def test_a_message_whose_run_ended_is_not_waited_for(node: SuperNode, line: str) -> None:
+    node._follow(line)
     node.keep_running()
     assert node.runtime is not None
-    assert not node.runtime._dropped
-    node._follow("INFO : Run ID 3 is not in `RUNNING` status. Ignoring message 5f0a.")
-    assert node.runtime._dropped == {"5f0a"}
+    assert not node.runtime.is_stale
+    node._follow(line)
+    assert node.runtime._fates.dropped == {"5f0a"}
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["run over", "half an answer"])
+def test_who_would_send_answers_late_is_started_anew(node: SuperNode, *, broken: bool) -> None:
+    node.keep_running()
+    pid, runtime = node.pid, node.runtime
+    assert runtime is not None
+    if broken:
+        runtime._fates.broken = True
+    else:
+        runtime.drop("5f0a")
+
+    node.keep_running()
+
+    assert node.starts == 2
+    assert node.pid != pid
+    assert node.runtime is not None
+    assert not node.runtime.is_stale
 
 
 def test_a_program_that_is_not_installed_is_named() -> None:

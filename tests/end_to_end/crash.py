@@ -1,6 +1,6 @@
 """Kill every process of a federation at random moments of its jobs, and print what became of them.
 
-    python -m tests.end_to_end.crash [--points 5] [--seed 0]
+    python -m tests.end_to_end.crash [--points 5] [--seed 0] [--keep FOLDER]
 
 Each kind of process is killed in so many jobs of four rounds, at moments that a seed draws from
 launch to a little after the usual end. It leaves with code 1 if any job was not completed, models
@@ -14,6 +14,8 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +32,12 @@ def main() -> int:
     words.add_argument("--points", type=int, default=5, help="kills of each kind of process")
     words.add_argument("--seed", type=int, help="of the moments; left out, a new one")
     words.add_argument("--only", choices=VICTIMS, action="append", help="kill only these")
+    words.add_argument("--keep", type=Path, help="leave the federation's files and logs here")
     chosen = words.parse_args()
     seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed
     rng = np.random.Generator(np.random.PCG64(seed))
     found: list[Survived] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="fedward-crash-") as folder,
-        federation(Federation(Path(folder))) as place,
-    ):
+    with _folder(chosen.keep) as folder, federation(Federation(folder)) as place:
         begin = time.monotonic()
         place.complete(place.job("undisturbed"))
         usual_s = time.monotonic() - begin
@@ -51,6 +51,17 @@ def main() -> int:
     lost = sum(not one.sound for one in found)
     _say(f"{len(found)} jobs, {lost} not as they should be")
     return min(lost, 1)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Where the federation lives: a folder to keep, or one that is removed at the end."""
+    if keep is not None:
+        keep.mkdir(parents=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="fedward-crash-") as folder:
+        yield Path(folder)
 
 
 def _say(text: str) -> None:
