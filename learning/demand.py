@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from learning.demand_evaluation import DemandEvaluation
 from learning.dense import entries, first_weights, outputs
+from learning.outputs import Answers, Output
 from learning.preprocess import features, invent
 from learning.schema import Schema
 from learning.targets import targeted
@@ -187,6 +188,25 @@ class Demand:
             blocks = [level_NK + naive_N1, naive_N1]
         blocks[0] = np.sort(blocks[0], axis=1)
         return np.asarray(np.clip(np.hstack(blocks) * self._scale, *self._bounds))
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The quantiles, and the naive forecast where a column is one."""
+        levels = tuple(f"{level:g}" for level in self.options.quantiles)
+        told = f"What {self.schema.label.name} stays below with each probability"
+        found = [Output(name="quantiles", columns=levels, meaning=told)]
+        if self._anchor is not None:
+            naive = f"The forecast that {self.options.naive} is by itself"
+            found.append(Output(name="naive", meaning=naive))
+        return tuple(found)
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x K, or N x (K + 1) where a column is a naive forecast."""
+        levels = len(self.options.quantiles)
+        found = {"quantiles": predicted_NC[:, :levels]}
+        if self._anchor is not None:
+            found["naive"] = predicted_NC[:, levels]
+        return found
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Exact R1."""

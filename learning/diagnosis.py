@@ -14,6 +14,7 @@ from learning.dense import entries, first_weights, outputs
 from learning.evaluation import ClassEvaluation
 from learning.forward import sigmoid, softmax
 from learning.metrics import auroc
+from learning.outputs import Answers, Output, texts
 from learning.preprocess import features, invent, labelled
 from learning.schema import Schema
 from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
@@ -168,6 +169,20 @@ class Diagnosis:
         if len(self.classes) > 2:
             return softmax(logits_NO)
         return np.column_stack([sigmoid(-logits_NO[:, 0]), sigmoid(logits_NO[:, 0])])
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The probability of each class, and the likeliest."""
+        told = "Probability of each class"
+        return (
+            Output(name="probabilities", columns=self.classes, meaning=told),
+            Output(name="label", kind="text", meaning="The likeliest class"),
+        )
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x C; of equally likely classes the first."""
+        label_N = texts(self.classes, predicted_NC.argmax(axis=1))
+        return {"probabilities": predicted_NC, "label": label_N}
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Exact area under the ROC curve; with more classes each against the others.

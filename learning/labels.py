@@ -15,6 +15,7 @@ from learning.diagnosis import AUROC, DEFAULT_HIDDEN
 from learning.forward import sigmoid
 from learning.label_evaluation import UNKNOWN, LabelEvaluation, states
 from learning.metrics import auroc
+from learning.outputs import Answers, Output
 from learning.preprocess import features, invent
 from learning.schema import Schema
 from learning.targets import targeted
@@ -165,6 +166,16 @@ class Labels:
     def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
         """Probability of each label N x L."""
         return sigmoid(outputs(self._layout.split(weights_P), x_NF))
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The probability of each label."""
+        told = "Probability of each label; they do not add up to 1"
+        return (Output(name="probabilities", columns=self.names, meaning=told),)
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x L."""
+        return {"probabilities": predicted_NC}
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Mean over labels of the exact area, of the records where the label is known."""

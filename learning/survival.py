@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from learning.dense import entries, first_weights, outputs
 from learning.forward import dense, sigmoid
+from learning.outputs import Answers, Output
 from learning.preprocess import features, invent
 from learning.schema import Schema
 from learning.survival_evaluation import SurvivalEvaluation
@@ -206,6 +207,30 @@ class Survival:
             score_N1 = dense(x_NF, arrays["score.weight"], np.zeros(1))
             logits_NT = score_N1 + arrays["baseline.weight"][:, 0]
         return np.asarray(np.cumprod(sigmoid(-logits_NT), axis=1), dtype=np.float64)
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The curve at the job's horizons, and the median."""
+        target = self.schema.targets[0]
+        unit = f" ({target.unit})" if target.unit else ""
+        return (
+            Output(
+                name="survival",
+                columns=tuple(f"{cut:g}" for cut in self.cuts.tolist()),
+                meaning=f"Probability of no event up to each {target.name}{unit}",
+            ),
+            Output(
+                name="median",
+                meaning=f"First of these {target.name}{unit} by which survival is at most one half"
+                "; none where it stays above",
+            ),
+        )
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of curves N x T; a median is NaN where the curve stays above one half."""
+        low_NT = predicted_NC <= 0.5
+        median_N = np.where(low_NT.any(axis=1), self.cuts[low_NT.argmax(axis=1)], np.nan)
+        return {"survival": predicted_NC, "median": median_N}
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Exact time-dependent concordance."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from learning.outputs import Answers, Output
 from learning.schema import Schema
 from protocol.config import parse
 from protocol.errors import FedwardError, InputError
@@ -215,6 +216,13 @@ class Task(Protocol):
         What the C columns are is the task's matter: probabilities of classes, a survival curve,
         quantiles.
         """
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What `answers` tells of a prediction, in order."""
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x C by name, each row independent of the others."""
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """The measure, exactly, where all records are in one place: simulations and baselines.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from learning.dense import entries, first_weights, outputs
 from learning.forward import dense, sigmoid, softmax
+from learning.outputs import Answers, Output, texts
 from learning.preprocess import features, invent
 from learning.schema import Schema
 from learning.targets import targeted
@@ -218,6 +219,38 @@ class Treatment:
             )
             for row, arm in zip(predicted_NC, chosen_N.tolist(), strict=True)
         )
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """The recommended treatment, and outcome, effect and chance of each."""
+        better, first = self.schema.label.texts[1], self.arms[0]
+        outcome = f"Chance of {self.schema.label.name} = {better} under each treatment"
+        return (
+            Output(name="arm", kind="text", meaning="The treatment with the best outcome"),
+            Output(name="outcomes", columns=self.arms, meaning=outcome),
+            Output(
+                name="effects",
+                columns=self.arms,
+                meaning=f"That chance minus the one under {first}",
+            ),
+            Output(
+                name="overlap",
+                kind="flag",
+                columns=self.arms,
+                meaning="Whether such patients are given each treatment often enough to tell",
+            ),
+        )
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x 2A."""
+        arms = len(self.arms)
+        outcome_NA, given_NA = predicted_NC[:, :arms], predicted_NC[:, arms:]
+        return {
+            "arm": texts(self.arms, recommended(predicted_NC, arms)),
+            "outcomes": outcome_NA,
+            "effects": outcome_NA - outcome_NA[:, :1],
+            "overlap": given_NA >= self.options.scarce,
+        }
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Doubly robust value of the rule.

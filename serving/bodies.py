@@ -100,7 +100,7 @@ def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | 
             raw.append(to_raw(tensor))
             entry["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            entry["data"] = tensor.array.reshape(-1).tolist()
+            entry["data"] = _values(tensor)
         outputs.append(entry)
     document = {
         "model_name": reply.model,
@@ -112,6 +112,14 @@ def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | 
         document["id"] = reply.id
     head = json.dumps(document, separators=(",", ":")).encode()
     return b"".join([head, *raw]), len(head) if raw else None
+
+
+def _values(tensor: Tensor) -> list[Any]:
+    """Values in a row; JSON has no NaN, so what is none is null."""
+    values: list[Any] = tensor.array.reshape(-1).tolist()
+    if tensor.datatype.startswith("FP"):
+        return [None if value != value else value for value in values]  # noqa: PLR0124
+    return values
 
 
 def _parted(body: bytes, header_length: str) -> tuple[bytes, bytes]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from learning.task import FloatArray
 from serving.columns import describe, table_of
@@ -18,7 +17,8 @@ from serving.refusal import Kind, Refusal, invalid
 from serving.tokens import Gate, Scope
 
 EXTENSIONS = ("binary_tensor_data",)
-PROBABILITIES, LABEL, FLAGS = "probabilities", "label", "flags"
+FLAGS = "flags"
+_DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
 _PREPARED_APART = 8192
 
 
@@ -92,9 +92,11 @@ class DataPlane:
         self.admit(caller, "read", name)
         model = self.catalogue.find(name, version).model
         schema = model.task.schema
-        width = len(schema.columns)
-        label = [(LABEL, BYTES, (-1,))] if schema.label.classes else []
-        outputs = [(PROBABILITIES, "FP64", (-1, -1)), *label, (FLAGS, "UINT8", (-1, width))]
+        outputs = [
+            (one.name, _DATATYPES[one.kind], (-1, len(one.columns)) if one.columns else (-1,))
+            for one in model.task.outputs
+        ]
+        outputs.append((FLAGS, "UINT8", (-1, len(schema.columns))))
         return Description(
             name=name,
             versions=tuple(map(str, self.catalogue.versions(name))),
@@ -131,8 +133,8 @@ class DataPlane:
             x_NF, flags = self._prepare(served, request)
         else:
             x_NF, flags = await asyncio.to_thread(self._prepare, served, request)
-        probs_NC = await served.batcher.submit(x_NF)
-        outputs = {tensor.name: tensor for tensor in (*_predicted(served, probs_NC), flags)}
+        predicted_NC = await served.batcher.submit(x_NF)
+        outputs = {tensor.name: tensor for tensor in (*_answered(served, predicted_NC), flags)}
         if unknown := [name for name in request.outputs if name not in outputs]:
             raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(outputs))
         card = served.model.card
@@ -152,22 +154,24 @@ class DataPlane:
         return served.model.task.features(table)[0], flags
 
 
-def _predicted(served: Served, probs_NC: FloatArray) -> list[Tensor]:
-    """What the model says, and of a classifier also the likeliest class."""
-    found = [Tensor(PROBABILITIES, "FP64", probs_NC)]
-    texts = served.model.task.schema.label.texts
-    if len(texts) == probs_NC.shape[1]:
-        label_N = np.array(texts, dtype=object)[probs_NC.argmax(axis=1)]
-        found.append(Tensor(LABEL, BYTES, label_N))
-    return found
+def _answered(served: Served, predicted_NC: FloatArray) -> list[Tensor]:
+    """What the model says, by the names that its task gives."""
+    task = served.model.task
+    answers = task.answers(predicted_NC)
+    return [Tensor(one.name, _DATATYPES[one.kind], answers[one.name]) for one in task.outputs]
 
 
 def _parameters(served: Served) -> Mapping[str, str]:
-    """What goes with every prediction."""
+    """What goes with every prediction; columns of outputs as JSON, since any text may be one."""
     card = served.model.card
+    columns = {
+        f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
+        for one in served.model.task.outputs
+        if one.columns
+    }
     return {
         "model": card.label,
         "intended_use": card.intended_use,
         "weights_sha256": card.digests.weights,
-        "classes": ",".join(served.model.task.schema.label.texts),
+        **columns,
     }

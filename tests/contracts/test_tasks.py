@@ -295,6 +295,59 @@ def test_predictions_are_finite_and_ignore_the_other_rows(case: Case) -> None:
 
 
 @every_case
+def test_predictions_are_torchs_to_single_precision(case: Case) -> None:
+    """The numbers of the task's own module, with the same bits once both are float32."""
+    task = case.build()
+    weights_P, x_NF = random_weights(task), invented(task, 200).x_NF
+    model: torch.nn.Module = task.model()
+    set_weights(model, task.layout(), weights_P)
+    with torch.no_grad():
+        z_NO = model(torch.from_numpy(x_NF))
+    found_NC = task.predict(weights_P, x_NF)
+    linked = torch.hstack(linked_by_torch(case, task, z_NO))
+    columns = linked.shape[1]
+    assert (found_NC[:, :columns].astype(np.float32) == linked.to(torch.float32).numpy()).all()
+
+
+def linked_by_torch(case: Case, task: Any, z_NO: torch.Tensor) -> list[torch.Tensor]:
+    """What torch makes of a module's output, task by task."""
+    if case.name == "survival":
+        return [torch.cumprod(torch.sigmoid(-z_NO), dim=1)]
+    if case.name == "treatment":
+        arms = len(task.arms)
+        chances = [] if z_NO.shape[1] == arms else [torch.softmax(z_NO[:, arms:], dim=1)]
+        return [torch.sigmoid(z_NO[:, :arms]), *chances]
+    if case.name == "demand":
+        label = task.schema.label
+        return [(z_NO.sort(dim=1).values * 5.0).clip(label.low, label.high)]
+    if case.name == "labels":
+        return [torch.sigmoid(z_NO)]
+    if z_NO.shape[1] > 1:
+        return [torch.softmax(z_NO, dim=1)]
+    return [torch.sigmoid(-z_NO), torch.sigmoid(z_NO)]
+
+
+@every_case
+def test_outputs_have_names_and_fit_their_description(case: Case) -> None:
+    task = case.build()
+    predicted_NC = task.predict(random_weights(task), invented(task, 21).x_NF)
+    answers = task.answers(predicted_NC)
+    names = [one.name for one in task.outputs]
+    assert [*answers] == names
+    assert len(set(names)) == len(names)
+    kinds = {"number": np.float64, "text": np.object_, "flag": np.bool_}
+    for one in task.outputs:
+        assert one.meaning
+        found = answers[one.name]
+        assert found.dtype == kinds[one.kind]
+        assert found.shape == ((21, len(one.columns)) if one.columns else (21,))
+        for row in (0, 20):
+            alone = task.answers(predicted_NC[row : row + 1])[one.name]
+            np.testing.assert_array_equal(alone[0], found[row])
+    assert all(len(one) == 0 for one in task.answers(predicted_NC[:0]).values())
+
+
+@every_case
 def test_the_measure_is_a_number_of_the_predictions_alone(case: Case) -> None:
     task = case.build()
     records = invented(task, 80)

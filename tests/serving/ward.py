@@ -44,20 +44,20 @@ KEY = SigningKey.from_seed(bytes(range(32)))
 SERVED = (ServedModel(name="sepsis"), ServedModel(name="age"))
 
 
-def weights_of(schema: dict[str, Any], version: int) -> FloatVector:
-    size = load_task(TASK, schema).layout().size
+def weights_of(schema: dict[str, Any], version: int, task: Named = TASK) -> FloatVector:
+    size = load_task(task, schema).layout().size
     return np.random.default_rng(version).normal(size=size)
 
 
-def add(store: Path, name: str, schema: dict[str, Any], version: int) -> Path:
+def add(store: Path, name: str, schema: dict[str, Any], version: int, task: Named = TASK) -> Path:
     """Store a version, signed."""
-    weights_P = weights_of(schema, version)
+    weights_P = weights_of(schema, version, task)
     card = ModelCard(
         name=name,
         version=version,
         created="2026-11-20T10:00:00Z",
         intended_use="Research only",
-        task=TASK,
+        task=task,
         schema=schema,
         strategy=Named(name="fedsgd", options={}),
         rounds=20,
@@ -67,7 +67,7 @@ def add(store: Path, name: str, schema: dict[str, Any], version: int) -> Path:
         digests=Digests(
             job="a" * 64,
             roster="b" * 64,
-            layout=load_task(TASK, schema).layout().digest,
+            layout=load_task(task, schema).layout().digest,
             weights=weights_digest(weights_P),
         ),
     )
