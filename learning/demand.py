@@ -68,7 +68,7 @@ class Demand:
     def __post_init__(self) -> None:
         if self.schema.label.classes or self.schema.targets:
             raise InputError("label of demand", expected="a number with low and high, no targets")
-        _ = self._anchor
+        _ = self.anchor
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
@@ -80,22 +80,24 @@ class Demand:
         return cls(parse(Options, options, "options"), schema)
 
     @property
-    def _bounds(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
+        """Bounds of the label."""
         label = self.schema.label
         return float(label.low or 0.0), float(label.high or 0.0)
 
     @property
-    def _scale(self) -> float:
-        low, high = self._bounds
+    def scale(self) -> float:
+        """What one of the network's output is in the label's unit."""
+        low, high = self.bounds
         return (high - low) / 8 if self.options.scale is None else self.options.scale
 
     @cached_property
-    def _anchor(self) -> tuple[int, float, float] | None:
+    def anchor(self) -> tuple[int, float, float] | None:
         """Feature of the naive forecast, what its 1 means in scales, and what its 0 means."""
         place = 0
         for column in self.schema.columns:
             if column.name == self.options.naive and column.kind == "number":
-                return place, column.width / self._scale, column.middle / self._scale
+                return place, column.width / self.scale, column.middle / self.scale
             place += column.num_features
         if self.options.naive is not None:
             raise InputError("naive", expected="the name of a number among the columns")
@@ -120,7 +122,7 @@ class Demand:
     def evaluation(self) -> DemandEvaluation:
         """Pinball losses, coverage and absolute errors."""
         return DemandEvaluation(
-            self.options.quantiles, *self._bounds, naive=self._anchor is not None
+            self.options.quantiles, *self.bounds, naive=self.anchor is not None
         )
 
     @property
@@ -144,8 +146,8 @@ class Demand:
     def initial(self, seed: int) -> FloatVector:
         """Public initial weights: the naive forecast, or the middle of the label's range."""
         arrays = first_weights(self._layout, seed)
-        if self._anchor is None:
-            arrays["output.bias"][:] = sum(self._bounds) / (2 * self._scale)
+        if self.anchor is None:
+            arrays["output.bias"][:] = sum(self.bounds) / (2 * self.scale)
         return self._layout.join(arrays)
 
     def records(self, table: Table) -> tuple[Records, Report]:
@@ -154,7 +156,7 @@ class Demand:
 
     def encode(self, value_N1: FloatArray) -> FloatVector:
         """The label's number, put between its bounds."""
-        return np.asarray(np.clip(value_N1[:, 0], *self._bounds), dtype=np.float64)
+        return np.asarray(np.clip(value_N1[:, 0], *self.bounds), dtype=np.float64)
 
     def features(self, table: Table) -> tuple[FloatArray, Report]:
         """Turn raw columns into features N x F, one row each, for prediction."""
@@ -164,15 +166,15 @@ class Demand:
         """A `torch.nn.Module` in double precision; its output is B x K, in scales."""
         from learning.networks import Anchored, Dense  # noqa: PLC0415 - no torch elsewhere
 
-        if self._anchor is None:
+        if self.anchor is None:
             return Dense(self._widths)
-        return Anchored(self._widths, *self._anchor)
+        return Anchored(self._widths, *self.anchor)
 
     def loss(self, output: Any, target: Any) -> Any:
         """Smoothed pinball loss of each record over all quantiles, a tensor (B,)."""
         from learning.networks import quantile_loss  # noqa: PLC0415 - no torch elsewhere
 
-        return quantile_loss(output, target / self._scale, self.options.quantiles)
+        return quantile_loss(output, target / self.scale, self.options.quantiles)
 
     def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
         """Quantiles in the label's unit, ascending and between its bounds, N x K.
@@ -182,12 +184,12 @@ class Demand:
         x_NF = np.asarray(x_NF, dtype=np.float64)
         level_NK = outputs(self._layout.split(weights_P), x_NF)
         blocks = [level_NK]
-        if self._anchor is not None:
-            place, width, middle = self._anchor
+        if self.anchor is not None:
+            place, width, middle = self.anchor
             naive_N1 = x_NF[:, [place]] * width + middle
             blocks = [level_NK + naive_N1, naive_N1]
         blocks[0] = np.sort(blocks[0], axis=1)
-        return np.asarray(np.clip(np.hstack(blocks) * self._scale, *self._bounds))
+        return np.asarray(np.clip(np.hstack(blocks) * self.scale, *self.bounds))
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -195,7 +197,7 @@ class Demand:
         levels = tuple(f"{level:g}" for level in self.options.quantiles)
         told = f"What {self.schema.label.name} stays below with each probability"
         found = [Output(name="quantiles", columns=levels, meaning=told)]
-        if self._anchor is not None:
+        if self.anchor is not None:
             naive = f"The forecast that {self.options.naive} is by itself"
             found.append(Output(name="naive", meaning=naive))
         return tuple(found)
@@ -204,7 +206,7 @@ class Demand:
         """The outputs of predictions N x K, or N x (K + 1) where a column is a naive forecast."""
         levels = len(self.options.quantiles)
         found = {"quantiles": predicted_NC[:, :levels]}
-        if self._anchor is not None:
+        if self.anchor is not None:
             found["naive"] = predicted_NC[:, levels]
         return found
 
@@ -215,7 +217,7 @@ class Demand:
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""
         patient_N: IntVector = np.arange(n, dtype=np.int64)
-        low, high = self._bounds
+        low, high = self.bounds
         return Records(
             x_NF=invent(self.schema, n, rng),
             y_N=low + (high - low) * rng.random(n),
