@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from learning.schema import Column, Label, Schema, as_text
 from learning.task import Cells, Finding, FloatArray, IntVector, Records, Report, Table
+from learning.tokens import PRIME, hashed
 from protocol.errors import InputError
 
 BoolVector = npt.NDArray[np.bool_]
@@ -201,7 +202,45 @@ def _misshapen(column: Column, found: str) -> InputError:
     )
 
 
-_BY_KIND = {"number": _number, "category": _category, "flag": _flag, "array": _array}
+def words_of(column: Column, raw: Cells) -> tuple[FloatArray, dict[str, BoolVector]]:
+    """Numbers of a text's first words, N x L, zeros behind them, and which texts have a problem.
+
+    Whole numbers N x L are taken for those of words that somebody else has read.
+    """
+    if isinstance(raw, np.ndarray) and raw.ndim > 1:
+        number_NL, cut_N = _numbered(column, raw)
+        missing_N = ~_each(number_NL > 0, np.any)
+    else:
+        texts = [None if value is None or _is_missing(value) else as_text(value) for value in raw]
+        number_NL, cut_N = hashed(texts, column.length or 0)
+        missing_N = np.array([text is None for text in texts], dtype=np.bool_)
+    wordless_N = ~_each(number_NL > 0, np.any) & ~missing_N
+    return number_NL, {"missing": missing_N, "without_words": wordless_N, "cut_off": cut_N}
+
+
+def _text(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
+    number_NL, problems = words_of(column, raw)
+    absent_N = problems["missing"] | problems["without_words"]
+    return _with_indicator(column, number_NL, absent_N), findings_of(column.name, **problems)
+
+
+def _numbered(column: Column, raw: npt.NDArray[Any]) -> tuple[FloatArray, BoolVector]:
+    """Numbers of words that somebody else read, N x L, and which texts were longer."""
+    length = column.length or 0
+    if raw.ndim != 2 or raw.dtype.kind not in "iu":
+        raise InputError(f"text {column.name!r} is an array", expected="one text a row")
+    number_NL = np.zeros((len(raw), length))
+    number_NL[:, : raw.shape[1]] = np.clip(raw[:, :length], 0, PRIME - 1)
+    return number_NL, _each(raw[:, length:] > 0, np.any)
+
+
+_BY_KIND = {
+    "number": _number,
+    "category": _category,
+    "flag": _flag,
+    "array": _array,
+    "text": _text,
+}
 
 
 def checked(table: Table, names: Sequence[str]) -> int:
@@ -300,10 +339,21 @@ def invent(schema: Schema, n: int, rng: np.random.Generator) -> FloatArray:
     return features(schema, table)[0]
 
 
+def invented_patients(schema: Schema, n: int) -> IntVector:
+    """Patients of `n` invented rows: two rows in a row share one where patients are told apart."""
+    patient_N: IntVector = np.arange(n, dtype=np.int64)
+    return patient_N if schema.patient is None else patient_N // 2
+
+
 def _invented(column: Column, n: int, rng: np.random.Generator) -> Cells:
     if column.kind == "array":
         low, high = column.bounds
         return low + (high - low) * rng.random((n, *column.shape))
+    if column.kind == "text":
+        word_NL = rng.integers(1, PRIME, size=(n, column.length or 0))
+        # Texts differ in length, and some are missing.
+        end_N = rng.integers((column.length or 0) + 1, size=n)
+        return np.where(np.arange(column.length or 0) < end_N[:, None], word_NL, 0)
     if column.kind == "number":
         low, high = column.bounds
         values: list[str | float | None] = list((low + (high - low) * rng.random(n)).tolist())

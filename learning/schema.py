@@ -19,7 +19,10 @@ MOST_SPREADS = 1_000_000
 # Features of one array; a volume of 256 x 256 x 256 is as large as one may be.
 MOST_CELLS = 1 << 24
 
-Kind = Literal["number", "category", "flag", "array"]
+# Words of one text; a longer letter is cut off.
+MOST_WORDS = 1 << 16
+
+Kind = Literal["number", "category", "flag", "array", "text"]
 
 
 def as_text(value: str | float) -> str:
@@ -51,12 +54,13 @@ class Column:
 
     Args:
         name: The column's name in the job; a hospital maps its own names to it.
-        kind: `number`, `category` (one of a list), `flag` (yes or no) or `array` (an image or a
-            series: many numbers with one unit and the same bounds).
+        kind: `number`, `category` (one of a list), `flag` (yes or no), `array` (an image or a
+            series: many numbers with one unit and the same bounds) or `text` (a note).
         unit: Unit of a number; a hospital that says which one it has is converted to this one.
         molar_mass: Of the substance that a number is a concentration of, in g/mol; with it mg/dl
             and mmol/l can be converted.
         shape: Sizes of an array's axes, channels or time first as the task says.
+        length: Most words of a text that are read; what follows them is cut off.
         low: Smallest plausible value of a number; smaller ones count as `low`.
         high: Largest plausible value of a number; larger ones count as `high`.
         centre: What becomes 0; the middle of the bounds if not given.
@@ -64,7 +68,7 @@ class Column:
         categories: The values a category may have.
         neutral: What stands in for a missing or unreadable value: a number (default: centre), of
             an array for every number of it, a category (default: none of them), 0 or 1 of a flag
-            (default 0).
+            (default 0); a text has none, since no words stand for a missing one.
         may_be_missing: Whether an indicator feature says that the value was missing.
 
     >>> age = Column(name="age", kind="number", unit="years", low=0, high=120, centre=60)
@@ -77,6 +81,7 @@ class Column:
     unit: str = ""
     molar_mass: float | None = None
     shape: tuple[int, ...] = ()
+    length: int | None = None
     low: float | None = None
     high: float | None = None
     centre: float | None = None
@@ -96,7 +101,13 @@ class Column:
                 "low, high, centre, spread and molar_mass belong to numbers", found=self.kind
             )
         self._check_shape()
-        checks = {"category": self._check_category, "flag": self._check_flag}
+        if self.kind != "text" and self.length is not None:
+            raise InputError("a length belongs to columns of kind 'text'", found=self.kind)
+        checks = {
+            "category": self._check_category,
+            "flag": self._check_flag,
+            "text": self._check_text,
+        }
         checks.get(self.kind, self._check_number)()
 
     def _check_shape(self) -> None:
@@ -136,6 +147,16 @@ class Column:
     def _check_flag(self) -> None:
         if self.neutral not in (None, 0, 1):
             raise InputError("neutral of a flag", expected="0 or 1", found=str(self.neutral))
+
+    def _check_text(self) -> None:
+        if self.length is None or not 1 <= self.length <= MOST_WORDS:
+            raise InputError(
+                f"length of the text {self.name!r}",
+                expected=f"1 to {MOST_WORDS} words",
+                found=str(self.length),
+            )
+        if self.neutral is not None:
+            raise InputError("neutral of a text", expected="none: a missing text has no words")
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -178,12 +199,18 @@ class Column:
         if self.kind == "array":
             places = product(*map(range, self.shape))
             values = tuple(f"{self.name}[{','.join(map(str, place))}]" for place in places)
+        if self.kind == "text":
+            values = tuple(f"{self.name}[{place}]" for place in range(self.length or 0))
         return (*values, f"{self.name} missing") if self.may_be_missing else values
 
     @property
     def num_features(self) -> int:
         """How many features the column becomes."""
-        values = {"category": len(self.categories), "array": math.prod(self.shape)}
+        values = {
+            "category": len(self.categories),
+            "array": math.prod(self.shape),
+            "text": self.length or 0,
+        }
         return values.get(self.kind, 1) + int(self.may_be_missing)
 
 

@@ -22,9 +22,10 @@ _TYPES = {
     "array": _NUMBERS,
     "category": (BYTES, *_NUMBERS),
     "flag": ("BOOL", BYTES, *_NUMBERS),
+    "text": (BYTES,),
 }
 # What metadata suggests; every type above is taken.
-_USUAL = {"number": "FP64", "array": "FP64", "category": BYTES, "flag": "BOOL"}
+_USUAL = {"number": "FP64", "array": "FP64", "category": BYTES, "flag": "BOOL", "text": BYTES}
 
 
 def describe(schema: Schema) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.preprocess import ABSURD, FLAG_WORDS, as_numbers, codes_of
+from learning.preprocess import ABSURD, FLAG_WORDS, as_numbers, codes_of, words_of
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 
@@ -46,6 +46,11 @@ def flags_of(schema: Schema, table: Table) -> npt.NDArray[np.uint8]:
 def _column(column: Column, cells: Cells) -> FlagArray:
     if column.kind == "array":
         return _array(column, np.asarray(cells, dtype=np.float64))
+    if column.kind == "text":
+        _, found = words_of(column, cells)
+        return _chosen(
+            MISSING=found["missing"], UNREADABLE=found["without_words"], LENGTH=found["cut_off"]
+        )
     labels = column.labels
     if column.kind == "flag":
         labels = tuple(FLAG_WORDS)

@@ -17,6 +17,8 @@ from learning.task import Cells, FloatArray, IntVector
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+\s*")
 _BINS = 24
+# What happens to values that are read in part or as another one.
+_CUT = ("outside bounds", "other length", "cut off")
 
 
 class ColumnCounts:
@@ -49,7 +51,7 @@ class ColumnCounts:
             self._nans += 0 if isinstance(raw, np.ndarray) else sum(map(_is_nan, raw))
             self._commas = self._commas or any(map(_has_comma, raw))
             self._add_numbers(raw, class_N)
-        elif self._column.kind != "array":
+        elif self._column.kind not in {"array", "text"}:
             self._add_codes(block_NK, class_N)
 
     def _add_numbers(self, raw: Cells, class_N: IntVector) -> None:
@@ -86,8 +88,8 @@ class ColumnCounts:
             kind=column.kind,
             optional=column.may_be_missing,
             missing=found.get("missing", 0) - self._nans,
-            unreadable=found.get("unreadable", 0) + self._nans,
-            outside=found.get("outside bounds", 0) + found.get("other length", 0),
+            unreadable=found.get("unreadable", 0) + found.get("without words", 0) + self._nans,
+            outside=sum(found.get(problem, 0) for problem in _CUT),
             unknown=found.get("unknown category", 0),
             bars=self._bars(),
         )
@@ -126,10 +128,17 @@ class ColumnCounts:
                 f"most numbers lie outside {low:g} to {high:g}{unit}: convert at the source"
             )
         if counted.outside:
-            return "clamped", "numbers beyond the bounds count as the bound: look for typos"
+            return "clamped", self._how_to_fit()
         return ("as declared" if counted.missing else "ok"), ""
 
+    def _how_to_fit(self) -> str:
+        if self._column.kind == "text":
+            return f"words after the first {self._column.length} are not read: ask for more"
+        return "numbers beyond the bounds count as the bound: look for typos"
+
     def _how_to_write(self) -> str:
+        if self._column.kind == "text":
+            return "leave the cell empty where there is no note"
         if self._column.kind == "flag":
             return "write yes or no, true or false, 1 or 0"
         if self._commas:

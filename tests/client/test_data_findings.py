@@ -215,6 +215,26 @@ def test_few_rows_tell_nothing() -> None:
         assert inspect(task, table).columns[0].verdict == verdict
 
 
+def test_notes_are_counted_and_never_shown() -> None:
+    schema: dict[str, Any] = {
+        "columns": [{"name": "note", "kind": "text", "length": 3}],
+        "label": {"name": "ill", "classes": ["no", "yes"]},
+    }
+    task = load_task(Named(name="diagnosis", options={}), schema)
+    labels = ["no", "yes"] * 3
+    for notes, verdict, remedy in (
+        (["no fever"] * 6, "ok", ""),
+        (["no fever"] * 5 + ["Zaphod came in coughing"], "clamped", "after the first 3"),
+        (["no fever"] * 5 + ["???"], "replaced", "no note"),
+        (["no fever"] * 5 + [""], "replaced", "may_be_missing"),
+    ):
+        profile = inspect(task, {"note": notes, "ill": labels}).columns[0]
+        assert profile.verdict == verdict
+        assert remedy in profile.remedy
+        assert "Zaphod" not in repr(profile)
+        assert profile.bars == ()
+
+
 def test_batches_are_counted_as_one_table() -> None:
     task = load_task(Named(name="diagnosis", options={}), SCHEMA)
     table = {**clean(), "glucose": ["90"] * 30 + [""] * 30, "smoker": labels}

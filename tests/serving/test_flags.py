@@ -62,3 +62,12 @@ def test_an_array_has_the_first_flag_that_is_true_of_a_number() -> None:
     assert flags_of(schema, {"pulse": rows})[:, 0].tolist() == expected
     problems = {one.problem: one.count for one in features(schema, {"pulse": rows})[1].findings}
     assert problems == {"missing": 1, "unreadable": 1, "outside bounds": 1, "other length": 2}
+
+
+def test_a_text_is_missing_without_words_or_too_long() -> None:
+    note = {"name": "note", "kind": "text", "length": 2}
+    schema = parse(Schema, {**SCHEMA, "columns": [note]}, "schema")
+    table = {"note": ["no fever", None, "...", "one word too many"]}
+    expected = [Flag.GIVEN, Flag.MISSING, Flag.UNREADABLE, Flag.LENGTH]
+    assert flags_of(schema, table)[:, 0].tolist() == expected
+    assert sum(one.count for one in features(schema, table)[1].findings) == 3
