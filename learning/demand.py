@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.demand_evaluation import DemandEvaluation
-from learning.dense import entries, first_weights, outputs
+from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent
+from learning.preprocess import features, invent, invented_patients
 from learning.schema import Schema
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
+from learning.task import FloatArray, FloatVector, Measure, Records, Report, Table
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.tensors import Layout
@@ -47,10 +47,7 @@ class Options:
     naive: str | None = None
 
     def __post_init__(self) -> None:
-        if self.hidden is not None and self.model == "linear":
-            raise InputError("hidden layers belong to the model 'mlp'", found="'linear'")
-        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
-            raise InputError("hidden widths", expected="one or more, each at least 1")
+        check_hidden(self.hidden, self.model)
         levels = (0.0, *self.quantiles, 1.0)
         if not self.quantiles or any(later <= earlier for earlier, later in pairwise(levels)):
             raise InputError("quantiles", expected="ascending levels between 0 and 1")
@@ -121,9 +118,7 @@ class Demand:
     @cached_property
     def evaluation(self) -> DemandEvaluation:
         """Pinball losses, coverage and absolute errors."""
-        return DemandEvaluation(
-            self.options.quantiles, *self.bounds, naive=self.anchor is not None
-        )
+        return DemandEvaluation(self.options.quantiles, *self.bounds, naive=self.anchor is not None)
 
     @property
     def measure(self) -> Measure:
@@ -216,10 +211,9 @@ class Demand:
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""
-        patient_N: IntVector = np.arange(n, dtype=np.int64)
         low, high = self.bounds
         return Records(
             x_NF=invent(self.schema, n, rng),
             y_N=low + (high - low) * rng.random(n),
-            patient_N=patient_N if self.schema.patient is None else patient_N // 2,
+            patient_N=invented_patients(self.schema, n),
         )

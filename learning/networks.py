@@ -31,8 +31,8 @@ class Dense(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.hidden = nn.ModuleList(_linear(*pair) for pair in pairs[:-1])
-        self.output = _linear(*pairs[-1])
+        self.hidden = nn.ModuleList(linear(*pair) for pair in pairs[:-1])
+        self.output = linear(*pairs[-1])
 
     def forward(self, x_BF: Tensor) -> Tensor:
         """Logits B x O."""
@@ -43,7 +43,9 @@ class Dense(nn.Module):
         return logits_BO
 
 
-def _linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """A linear layer in double precision with zero weights."""
+    """A layer of zero weights in double precision, not touched by torch's random numbers."""
     layer = nn.Linear(inputs, outputs, bias=bias, dtype=torch.float64, device="meta")
     layer = layer.to_empty(device="cpu")
     with torch.no_grad():
@@ -92,8 +94,8 @@ class Proportional(nn.Module):
 
     def __init__(self, inputs: int, intervals: int) -> None:
         super().__init__()
-        self.score = _linear(inputs, 1, bias=False)
-        self.baseline = _linear(1, intervals, bias=False)
+        self.score = linear(inputs, 1, bias=False)
+        self.baseline = linear(1, intervals, bias=False)
 
     def forward(self, x_BF: Tensor) -> Tensor:
         """Log-odds B x T of the event in each interval."""
@@ -132,8 +134,8 @@ class Arms(nn.Module):
 
     def __init__(self, inputs: int, arms: int, outputs: int) -> None:
         super().__init__()
-        self.shared = _linear(inputs, 1, bias=False)
-        self.output = _linear(inputs, outputs)
+        self.shared = linear(inputs, 1, bias=False)
+        self.output = linear(inputs, outputs)
         self._arms = arms
 
     def forward(self, x_BF: Tensor) -> Tensor:
@@ -176,8 +178,8 @@ class Anchored(nn.Module):
     def __init__(self, widths: Sequence[int], place: int, width: float, middle: float) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.hidden = nn.ModuleList(_linear(*pair) for pair in pairs[:-1])
-        self.output = _linear(*pairs[-1])
+        self.hidden = nn.ModuleList(linear(*pair) for pair in pairs[:-1])
+        self.output = linear(*pairs[-1])
         self._place, self._width, self._middle = place, width, middle
 
     def forward(self, x_BF: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from learning.dense import entries, first_weights, outputs
+from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent
+from learning.preprocess import features, invent, invented_patients
 from learning.schema import Schema
 from learning.survival_evaluation import SurvivalEvaluation
 from learning.survival_metrics import exact_concordance
@@ -48,10 +48,7 @@ class Options:
     baseline: float = -2.0
 
     def __post_init__(self) -> None:
-        if self.hidden is not None and self.model == "logistic":
-            raise InputError("hidden layers belong to the model 'mlp'", found="'logistic'")
-        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
-            raise InputError("hidden widths", expected="one or more, each at least 1")
+        check_hidden(self.hidden, self.model)
         if not 1 <= self.intervals <= MOST_INTERVALS:
             raise InputError("intervals", expected=f"1 to {MOST_INTERVALS}")
         if not -20 <= self.baseline <= 20:
@@ -238,10 +235,9 @@ class Survival:
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""
-        patient_N: IntVector = np.arange(n, dtype=np.int64)
         died_N, time_N = rng.integers(2, size=n), rng.random(n) * 1.1 * self.cuts[-1]
         return Records(
             x_NF=invent(self.schema, n, rng),
             y_N=self.encode(np.column_stack([died_N, time_N])),
-            patient_N=patient_N if self.schema.patient is None else patient_N // 2,
+            patient_N=invented_patients(self.schema, n),
         )

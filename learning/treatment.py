@@ -10,10 +10,10 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from learning.dense import entries, first_weights, outputs
+from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid, softmax
 from learning.outputs import Answers, Output, texts
-from learning.preprocess import features, invent
+from learning.preprocess import features, invent, invented_patients
 from learning.schema import Schema
 from learning.targets import targeted
 from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
@@ -44,10 +44,7 @@ class Options:
     scarce: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.hidden is not None and self.model == "logistic":
-            raise InputError("hidden layers belong to the model 'mlp'", found="'logistic'")
-        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
-            raise InputError("hidden widths", expected="one or more, each at least 1")
+        check_hidden(self.hidden, self.model)
         if not 0.001 <= self.scarce <= 0.5:
             raise InputError("scarce", expected="0.001 to 0.5", found=str(self.scarce))
 
@@ -264,9 +261,8 @@ class Treatment:
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""
-        patient_N: IntVector = np.arange(n, dtype=np.int64)
         return Records(
             x_NF=invent(self.schema, n, rng),
             y_N=rng.integers(2 * len(self.arms), size=n),
-            patient_N=patient_N if self.schema.patient is None else patient_N // 2,
+            patient_N=invented_patients(self.schema, n),
         )

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from learning.diagnosis import AUROC
+from learning.classification import AUROC
 from learning.task import Measure
 from protocol.errors import InputError
 

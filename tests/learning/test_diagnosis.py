@@ -50,7 +50,7 @@ def test_layout_follows_the_widths(
     schema: Schema, options: dict[str, Any], widths: tuple[int, ...]
 ) -> None:
     task = make(schema, **options)
-    assert task.widths == widths
+    assert task.network.widths == widths
     sizes = [(into + 1) * out for into, out in pairwise(widths)]
     assert task.layout().size == sum(sizes)
     assert task.layout().entries[-1] == ("output.bias", (widths[-1],))
@@ -81,9 +81,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message
 
 
 def test_class_weights_become_factors_of_at_most_one() -> None:
-    assert make().class_factors.tolist() == [1, 1]
-    assert make(class_weights={"yes": 8, "no": 2}).class_factors.tolist() == [0.25, 1]
-    assert make(THREE, class_weights={"1": 1, "2": 2, "3": 4}).class_factors.max() == 1
+    assert make().outcome.factor_C.tolist() == [1, 1]
+    assert make(class_weights={"yes": 8, "no": 2}).outcome.factor_C.tolist() == [0.25, 1]
+    assert make(THREE, class_weights={"1": 1, "2": 2, "3": 4}).outcome.factor_C.max() == 1
 
 
 def test_initial_weights_are_pcg64_and_arithmetic() -> None:
@@ -182,8 +182,8 @@ def test_the_documents_job_is_one() -> None:
     job = yaml.safe_load(block[1])
     task = load_task(parse(Named, job["task"], "task"), job["schema"])
     assert isinstance(task, Diagnosis)
-    assert task.widths == (7, 64, 32, 16, 1)
-    assert task.class_factors.tolist() == [0.25, 1]
+    assert task.network.widths == (7, 64, 32, 16, 1)
+    assert task.outcome.factor_C.tolist() == [0.25, 1]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

@@ -31,7 +31,7 @@ def test_codes_keep_every_state() -> None:
         [[a, b, c] for a in (0, 1) for b in (0, 1, UNKNOWN) for c in (0, 1, UNKNOWN)]
     )
     value_NL = np.where(every_NL == UNKNOWN, np.nan, every_NL)
-    code_N = task().encode(value_NL)
+    code_N = task().outcome.encode(value_NL)
     assert sorted(code_N.tolist()) == list(range(18))
     assert (states(code_N, 3) == every_NL).all()
 
@@ -46,9 +46,9 @@ def test_rows_with_unknown_targets_stay() -> None:
 
 def test_unknown_labels_have_no_loss_and_weights_are_public_factors() -> None:
     one = task(positive_weights={"stroke": 4.0})
-    assert one.factor_L2.tolist() == [[1, 1], [0.25, 1], [1, 1]]
-    code = torch.from_numpy(one.encode(np.array([[1, 0, np.nan], [1, 1, np.nan]])))
-    loss_B = labels_loss(torch.zeros((2, 3), dtype=torch.float64), code, one.factor_L2)
+    assert one.outcome.factor_L2.tolist() == [[1, 1], [0.25, 1], [1, 1]]
+    code = torch.from_numpy(one.outcome.encode(np.array([[1, 0, np.nan], [1, 1, np.nan]])))
+    loss_B = labels_loss(torch.zeros((2, 3), dtype=torch.float64), code, one.outcome.factor_L2)
     expected = [np.log(2) * 1.25 / 3, np.log(2) * 2 / 3]
     assert loss_B.tolist() == pytest.approx(expected)
 
@@ -62,7 +62,7 @@ def test_areas_are_scikit_learns_of_the_known_ones() -> None:
         one.evaluation.counts(probs_NL, records.y_N, records.patient_N)
     )
     areas = []
-    for label, name in enumerate(one.names):
+    for label, name in enumerate(one.outcome.names):
         known_N = state_NL[:, label] != UNKNOWN
         areas.append(roc_auc_score(state_NL[known_N, label], probs_NL[known_N, label]))
         assert metrics[f"auroc:{name}"].value == pytest.approx(areas[-1], abs=0.01)
