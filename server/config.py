@@ -52,10 +52,10 @@ class ServerConfig:
                 "bind",
                 expected="a loopback address such as 127.0.0.1:8000",
                 found=f"host {host}",
-                remedy="the SuperLink serves its Control and Runtime APIs on the same port, without"
-                " a login, and whoever reaches them can start and stop runs; put a proxy in front"
-                " that lets only the Fleet API through (configs/deploy/nginx.conf), or say"
-                " shielded: true where something else keeps them from others",
+                remedy="the SuperLink serves its Control and Runtime APIs on the same port, which"
+                " start and stop runs for whoever knows a secret; put a proxy in front that lets"
+                " only the Fleet API through (configs/deploy/nginx.conf), or say shielded: true"
+                " where something else keeps them from others",
             )
         if self.webhook is not None and not _is_web_address(self.webhook):
             raise InputError("webhook", expected="a URL that begins with https:// or http://")
@@ -139,6 +139,11 @@ class Folder:
     def state(self) -> Path:
         """What the running coordinator keeps."""
         return self.path(self.config.state)
+
+    @property
+    def superlink_secret(self) -> Path:
+        """What the running SuperLink wants to hear from the coordinator; new with each start."""
+        return self.state / "superlink.secret"
 
     def load_key(self) -> SigningKey:
         """The coordinator's signing key.

@@ -1,7 +1,7 @@
 """Flower's Control API as the coordinator uses it: who is connected, and which runs there are.
 
-The API has no login, so it is asked on this machine only, over TLS and against the consortium's
-own authority. No other module asks it.
+It is asked on this machine only, over TLS and against the consortium's own authority, and answers
+whoever knows the running SuperLink's secret (`server.superlink.Guard`). No other module asks it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.fab_pb2 import Fab
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
 from protocol.bundle import SignedJob, pyproject
 from protocol.errors import BusyError
+from protocol.keyfile import load_secret
 from protocol.roster import split_address
 from server.config import Folder
 
@@ -74,7 +76,10 @@ class Control:
     """The SuperLink's Control API. Close it, or use it as a context manager.
 
     Args:
-        folder: The coordinator's folder.
+        folder: The coordinator's folder; its SuperLink was started.
+
+    Raises:
+        InputError: There is no secret, or others may read it.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -82,7 +87,10 @@ class Control:
             server_address=local_address(folder.config.bind),
             insecure=False,
             root_certificates=folder.ca.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="flwr CLI"),
+                _Bearer(load_secret(folder.superlink_secret).decode("ascii")),
+            ],
         )
 
     def __enter__(self) -> Self:
@@ -101,7 +109,7 @@ class Control:
         Raises:
             LinkError: The SuperLink did not answer.
         """
-        with _translated("list nodes"):
+        with translated("list nodes"):
             response = self._client.ListNodes(ListNodesRequest())
         return tuple(
             Node(
@@ -124,7 +132,7 @@ class Control:
             LinkError: The SuperLink refused it or did not answer.
         """
         request = RegisterNodeRequest(public_key=key.encode(), name=name)
-        with _translated("register a node", allowed=_IN_USE):
+        with translated("register a node", allowed=_IN_USE):
             self._client.RegisterNode(request)
 
     def unregister(self, node: int) -> None:
@@ -133,7 +141,7 @@ class Control:
         Raises:
             LinkError: The SuperLink did not answer.
         """
-        with _translated("unregister a node", allowed=_NOT_FOUND):
+        with translated("unregister a node", allowed=_NOT_FOUND):
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
     def submit(self, signed: SignedJob) -> int:
@@ -147,7 +155,7 @@ class Control:
         """
         bundle = build_bundle(signed)
         fab = Fab(hash_str=hashlib.sha256(bundle).hexdigest(), content=bundle)
-        with _translated("start a run"):
+        with translated("start a run"):
             response = self._client.StartRun(StartRunRequest(fab=fab))
         if not response.HasField("run_id"):
             raise LinkError("the SuperLink started no run")
@@ -159,7 +167,7 @@ class Control:
         Raises:
             LinkError: The SuperLink did not answer.
         """
-        with _translated("list runs", allowed=_NOT_FOUND):
+        with translated("list runs", allowed=_NOT_FOUND):
             found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
             if run in found:
                 status = found[run].status
@@ -173,7 +181,7 @@ class Control:
         Raises:
             LinkError: The SuperLink did not answer.
         """
-        with _translated("stop a run", allowed=_NOT_FOUND):
+        with translated("stop a run", allowed=_NOT_FOUND):
             if not self.run(run).over:
                 self._client.StopRun(StopRunRequest(run_id=run))
 
@@ -197,9 +205,28 @@ def local_address(bind: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+class _Bearer:
+    """Says the secret with every request."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        context.request.headers["Authorization"] = f"Bearer {self._secret}"
+        return call_next(context)
+
+
 @contextmanager
-def _translated(what: str, *, allowed: int = 0) -> Iterator[None]:
-    """Failures of a request as one error; an answer with the status `allowed` is none."""
+def translated(what: str, *, allowed: int = 0) -> Iterator[None]:
+    """Failures of a request as one error; an answer with the status `allowed` is none.
+
+    Args:
+        what: What the SuperLink was asked to do.
+        allowed: A status.
+
+    Raises:
+        LinkError: The SuperLink did not answer, or refused.
+    """
     try:
         yield
     except httpx.HTTPStatusError as error:

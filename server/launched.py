@@ -1,8 +1,8 @@
-"""The ServerApp that Flower's process imports: it finds its job in the coordinator's folder.
+"""The ServerApp of a run: it finds its job in the coordinator's folder.
 
-Flower starts one process for each run. Whoever reaches the Control API can start a run, so what a
-run brings is only the name of a job: its bytes are taken from the archive, and there must be one
-that this coordinator signed.
+What a run brings only names a job: its bytes are taken from the archive, and there must be one that
+this coordinator signed. Usually `server.runner` carries a job out; where Flower's own runner does,
+it imports `app`, the name that stands in every bundle.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
 """The SuperLink's process: how it is started, with which settings, and how it ends.
 
-Flower's server side is one program, `flower-superlink`; it starts a process for every run, which
-imports `server.launched`. See docs/adr/0010-coordinator-is-files-and-processes.md.
+What runs there is `server.superlink`. See docs/adr/0010-coordinator-is-files-and-processes.md.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
+from protocol.keyfile import replace_file
 from server.config import ENVIRONMENT, Folder
 
 _GRACE_S = 10.0
-_POLL_S = "0.25"
+_SECRET_BYTES = 32
 # Without these a coordinator keeps twice the memory that its messages need.
 _FRUGAL = {
     "MALLOC_ARENA_MAX": "1",
@@ -36,12 +36,18 @@ class SuperLink:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it ends with this process, however this one ends."""
+        """Start it with a new secret; it ends with this process, however this one ends.
+
+        Raises:
+            InputError: The disk is full, or the secret cannot be written.
+        """
         state = self._folder.state
         (state / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret = secrets.token_hex(_SECRET_BYTES).encode()
+        replace_file(self._folder.superlink_secret, secret)
         with (state / "superlink.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
-                _command(self._folder),
+                [sys.executable, "-P", "-m", "server.superlink", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -73,7 +79,7 @@ class SuperLink:
 
 
 def environment(folder: Folder) -> dict[str, str]:
-    """What the SuperLink and the ServerApps that it starts are told: nobody is called home to."""
+    """What the SuperLink and the processes of jobs are told: nobody is called home to."""
     inherited = dict(os.environ)
     here = f"127.0.0.1,localhost,::1,{folder.config.listens[0]}"
     others = inherited.get("NO_PROXY") or inherited.get("no_proxy")
@@ -86,37 +92,8 @@ def environment(folder: Folder) -> dict[str, str]:
             "FLWR_HOME": str(folder.state / "flower"),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
-            # Otherwise every request is a line in the log.
             "FLWR_LOG_LEVEL": "WARNING",
-            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _POLL_S,
             "NO_PROXY": unproxied,
             "no_proxy": unproxied,
-            # The SuperLink starts flower-superexec by its name.
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")]),
         }
     )
-
-
-def _command(folder: Folder) -> list[str]:
-    host, port = folder.config.listens
-    options = {
-        "--host": host,
-        "--port": str(port),
-        "--ssl-certfile": str(folder.certificate),
-        "--ssl-keyfile": str(folder.certificate_key),
-        "--ssl-ca-certfile": str(folder.ca),
-        "--database": str(folder.state / "superlink.sqlite"),
-    }
-    code = "from server.link import serve; serve()"
-    words = [word for option in options.items() for word in option]
-    flags = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
-    return [sys.executable, "-P", "-c", code, str(os.getpid()), *words, *flags]
-
-
-def serve() -> None:
-    """Be `flower-superlink` until the parent, whose number is the first argument, is gone."""
-    from flwr.supercore.app_utils import start_parent_process_monitor  # noqa: PLC0415
-    from flwr.superlink.cli.flower_superlink import flower_superlink  # noqa: PLC0415
-
-    start_parent_process_monitor(int(sys.argv.pop(1)))
-    flower_superlink()

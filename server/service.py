@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Event
 
-from protocol.bundle import SignedJob
 from protocol.errors import FedwardError
 from protocol.roster import Roster
 from server.archive import Archive
@@ -25,14 +23,14 @@ from server.job_folder import JobFolder
 from server.link import SuperLink
 from server.presence import Presence, hold, lock_of
 from server.readiness import check_certificates, check_disk, check_roster
-from server.requested import take_resumed
+from server.runs import Runs, Tell
+from server.runtime import Runtime
 from server.upkeep import Effort, clock_step, lost, register
 from server.webhook import Webhook
 
 STEP_S = 1.0
 DISK_S = 60.0
 SILENT_S = 60.0
-Tell = Callable[[str, str], None]
 
 
 class Service:
@@ -52,6 +50,8 @@ class Service:
         self._archive = Archive(folder.jobs)
         self._link = SuperLink(folder)
         self._control: Control | None = None
+        self._runtime: Runtime | None = None
+        self._runs = Runs(folder, tell)
         self._starts = Effort()
         self._silent_since = 0.0
         self._ready = False
@@ -59,8 +59,6 @@ class Service:
         self._roster: Roster | None = None
         self._roster_bytes = b""
         self._hospitals: dict[str, bool] = {}
-        self._efforts: dict[str, Effort] = {}
-        self._runs: dict[str, int] = {}
         self._said = ""
         self._present: Presence | None = None
         self._watched: dict[str, JobFolder] = {}
@@ -71,6 +69,11 @@ class Service:
     def superlink_pid(self) -> int:
         """Process of the SuperLink, 0 before the first."""
         return self._link.pid
+
+    @property
+    def job_pids(self) -> dict[str, int]:
+        """Process of each job under way, by the job's digest."""
+        return self._runs.pids
 
     def run(self, stop: Event, renew: Event, *, step_s: float = STEP_S) -> None:
         """Work until `stop` is set; `renew` restarts the SuperLink with the files of now.
@@ -87,6 +90,7 @@ class Service:
                     self._step_safely()
                     stop.wait(step_s)
             finally:
+                self._runs.end()
                 self._disconnect()
                 self._link.stop()
                 self._webhook.close()
@@ -114,9 +118,10 @@ class Service:
         self._watch_clock_and_disk()
         self._watch_certificates()
         self._announce_ended()
+        self._runs.look()
         if not self._keep_up():
             return
-        control = self._connect()
+        control, runtime = self._connect()
         try:
             nodes = control.nodes()
             self._silent_since = time.monotonic()
@@ -125,7 +130,9 @@ class Service:
                 self._tell("ready", f"hospitals can connect to {self._folder.config.address}")
             self._register(control, nodes)
             self._watch_hospitals(nodes)
-            self._keep_jobs(control)
+            jobs = self._archive.unfinished()
+            self._watched.update({job.digest: job for job in jobs})
+            self._runs.keep(jobs, control, runtime)
         except LinkError:
             self._bear_silence()
         self._save_presence()
@@ -152,17 +159,16 @@ class Service:
 
     def _restart(self, why: str) -> None:
         self._tell("superlink", f"restarts: {why}")
-        self._disconnect()
+        self._forget_runs()
         self._link.stop()
         self._certificates = ""
-        self._forget_runs()
 
     def _forget_runs(self) -> None:
-        """A SuperLink that ends takes its ServerApps along, so every job needs a new run."""
+        """Runs end with their SuperLink, so every job needs a new one."""
+        self._runs.end()
         self._disconnect()
         self._ready = False
         self._roster_bytes = b""
-        self._runs.clear()
 
     def _bear_silence(self) -> None:
         """A SuperLink that starts may be silent; one that stays so is started anew."""
@@ -170,15 +176,16 @@ class Service:
         if silent_s > SILENT_S:
             self._restart(f"it did not answer for {silent_s:.0f} s")
 
-    def _connect(self) -> Control:
-        if self._control is None:
-            self._control = Control(self._folder)
-        return self._control
+    def _connect(self) -> tuple[Control, Runtime]:
+        self._control = self._control or Control(self._folder)
+        self._runtime = self._runtime or Runtime(self._folder)
+        return self._control, self._runtime
 
     def _disconnect(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        for client in (self._control, self._runtime):
+            if client is not None:
+                client.close()
+        self._control = self._runtime = None
 
     # -- hospitals ------------------------------------------------------------------------------
 
@@ -217,47 +224,11 @@ class Service:
 
     # -- jobs -----------------------------------------------------------------------------------
 
-    def _keep_jobs(self, control: Control) -> None:
-        """Give every unfinished job a run that lives."""
-        now_s = time.monotonic()
-        for digest in take_resumed(self._folder):
-            self._efforts.pop(digest, None)
-        for job in self._archive.unfinished():
-            self._watched.setdefault(job.digest, job)
-            if job.digest in self._runs:
-                self._watch_run(control, job, now_s)
-            elif self._efforts.get(job.digest, Effort()).due(now_s):
-                self._submit(control, job, now_s)
-
-    def _watch_run(self, control: Control, job: JobFolder, now_s: float) -> None:
-        found = control.run(self._runs[job.digest])
-        if not found.over or job.outcome is not None:
-            return
-        del self._runs[job.digest]
-        effort = self._efforts[job.digest].ended(now_s)
-        self._efforts[job.digest] = effort
-        wait_s = effort.not_before_s - now_s
-        self._tell(
-            "job", f"{job.job.name}: its process ended ({found.ending}); again in {wait_s:.0f} s"
-        )
-
-    def _submit(self, control: Control, job: JobFolder, now_s: float) -> None:
-        """Start a run, and see to it that no earlier one of the same job still acts."""
-        for run in job.runs[-1:]:
-            control.stop_run(run)
-        run = control.submit(SignedJob(job=job.job.to_bytes(), signature=job.signature))
-        job.add_run(run)
-        self._runs[job.digest] = run
-        self._efforts[job.digest] = self._efforts.get(job.digest, Effort()).started(now_s)
-        self._tell("job", f"{job.job.name}: submitted as run {run}")
-
     def _announce_ended(self) -> None:
         for digest, job in list(self._watched.items()):
             if job.outcome is None:
                 continue
             del self._watched[digest]
-            self._runs.pop(digest, None)
-            self._efforts.pop(digest, None)
             record = Record.of(job)
             self._tell("job", f"{job.job.name}: {record.status} {record.reason}".rstrip())
             self._webhook.tell("job-ended", record.to_json())
@@ -294,7 +265,7 @@ class Service:
 
     def _save_presence(self) -> None:
         found = Presence(
-            pid=os.getpid(), ready=self._ready, hospitals=self._hospitals, runs=dict(self._runs)
+            pid=os.getpid(), ready=self._ready, hospitals=self._hospitals, runs=self._runs.numbers
         )
         if found != self._present:
             found.save(self._folder)

@@ -21,7 +21,8 @@ from server.link import environment
 from server.options import DEFAULT
 from server.presence import held, lock_of
 from server.readiness import check_port, check_ready
-from server.service import Service, Tell
+from server.runs import Tell
+from server.service import Service
 from server.webhook import Webhook
 
 HANDOVER_S = 10.0

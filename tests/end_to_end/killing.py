@@ -124,9 +124,9 @@ def kill(place: Federation, name: str, victim: str) -> None:
         case "SuperNode":
             _kill(int(place.node_status(HOSPITAL)["supernode"]["pid"]))
         case "ServerApp":
-            _kill(until(lambda: _below(place.coordinator.pid, "flwr-serverapp"), FIND_S, victim))
+            _kill(until(lambda: _below(place.coordinator.pid, "server.runner"), FIND_S, victim))
         case "SuperLink":
-            _kill(until(lambda: _below(place.coordinator.pid, "server.link"), FIND_S, victim))
+            _kill(until(lambda: _below(place.coordinator.pid, "server.superlink"), FIND_S, victim))
         case "coordinator":
             place.coordinator.kill()
             place.coordinator.start()

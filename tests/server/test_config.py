@@ -22,7 +22,7 @@ class TestBind:
 
     @pytest.mark.parametrize("bind", ["0.0.0.0:8000", "10.0.0.7:8000", "[::]:80", "example.org:80"])
     def test_others_need_a_shield_and_learn_why(self, bind: str) -> None:
-        with pytest.raises(InputError, match=r"without a login.*shielded: true"):
+        with pytest.raises(InputError, match=r"Control and Runtime APIs.*shielded: true"):
             ServerConfig(address=ADDRESS, bind=bind)
         assert ServerConfig(address=ADDRESS, bind=bind, shielded=True).bind == bind
 

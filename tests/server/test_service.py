@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from server.archive import Archive
 from server.config import Folder
 from server.control import Control, LinkError
 from server.job_folder import JobFolder
+from server.jobs import Origin, resolve
 from server.presence import present
+from server.requests import read_request
 from server.service import Service
 from server.webhook import Webhook
 from tests.server.premises import HOSPITALS, certify, found, write_job, write_roster
@@ -156,14 +159,13 @@ class TestDeaths:
         """A job that waits for hospitals for as long as the test lasts."""
         document = yaml.safe_load(folder.file.read_text())
         folder.file.write_text(yaml.safe_dump({**document, "patience_s": 120.0}))
-        path = write_job(folder.file.parent / "job.yaml")
-        launched = threading.Thread(
-            target=fedward_, args=("run", str(path), "--server", str(folder.file)), daemon=True
-        )
-        launched.start()
-        archive = Archive(folder.jobs)
-        until(lambda: [job for job in archive.unfinished() if job.runs])
-        return archive.unfinished()[0]
+        key = folder.load_key()
+        roster = folder.load_roster(key.fingerprint).digest
+        origin = Origin(coordinator=key.fingerprint, roster=roster, now=datetime.now(UTC))
+        job = resolve(read_request(write_job(folder.file.parent / "job.yaml")), origin)
+        kept = Archive(folder.jobs).create(job, key.sign("job", job.to_bytes()))
+        until(lambda: kept.runs)
+        return kept
 
     def over(self, folder: Folder, run: int) -> bool:
         try:
@@ -188,15 +190,27 @@ class TestDeaths:
         assert isinstance(again.exception, InputError)
         assert "sepsis-1 has ended; found stopped" in str(again.exception)
 
-    def test_a_dead_serverapp_is_replaced(
+    def test_a_dead_process_of_a_job_is_replaced_at_once(
         self, folder: Folder, start: Callable[..., Running]
     ) -> None:
         running = start()
         job = self.launch(folder)
+        until(lambda: job.digest in running.service.job_pids)
+        os.kill(running.service.job_pids[job.digest], signal.SIGKILL)
+        until(lambda: len(job.runs) == 2, 10.0)
+        assert ("job", "sepsis-1: its process ended by SIGKILL; again in 1 s") in running.told
+        assert self.over(folder, job.runs[0])
+
+    def test_a_job_whose_run_was_stopped_gets_another(
+        self, folder: Folder, start: Callable[..., Running]
+    ) -> None:
+        running = start()
+        job = self.launch(folder)
+        until(lambda: job.digest in running.service.job_pids)
         with Control(folder) as control:
             control.stop_run(job.runs[0])
         until(lambda: len(job.runs) == 2)
-        assert any("its process ended (stopped" in text for _, text in running.told)
+        assert running.count("error") == 0, running.told
         resumed = fedward_("server", "resume", job.digest[:8], "--server", str(folder.file))
         assert resumed.exit_code == 0, resumed.exception
 

@@ -1,0 +1,128 @@
+"""Every unfinished job has a run at Flower and a process that carries it out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from protocol.bundle import SignedJob
+from server.config import Folder
+from server.control import Control
+from server.job_folder import JobFolder
+from server.job_process import JobProcess
+from server.requested import take_resumed
+from server.runtime import Runtime
+from server.transcript import Transcript
+from server.upkeep import Effort
+
+CLAIM_S = 30.0
+TRANSCRIPT = "jobs.log"
+Tell = Callable[[str, str], None]
+
+
+@dataclass
+class _Going:
+    job: JobFolder
+    run: int
+    since_s: float
+    process: JobProcess | None = None
+
+    def ending(self, now_s: float) -> str | None:
+        """How it came to nothing, None while it goes on."""
+        if self.process is not None:
+            return self.process.ending()
+        return "Flower did not hand it over" if now_s - self.since_s > CLAIM_S else None
+
+
+class Runs:
+    """The runs of a coordinator's jobs.
+
+    Args:
+        folder: The coordinator's folder.
+        tell: Called with a kind and a line for whatever the administrator should know.
+    """
+
+    def __init__(self, folder: Folder, tell: Tell) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._going: dict[str, _Going] = {}
+        self._efforts: dict[str, Effort] = {}
+        self._transcript = Transcript(folder.state / TRANSCRIPT)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Flower's number of each job's run, by the job's digest."""
+        return {digest: going.run for digest, going in self._going.items()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process of each job that has one, by the job's digest."""
+        goings = self._going.items()
+        return {digest: one.process.pid for digest, one in goings if one.process is not None}
+
+    def look(self) -> None:
+        """Notice processes that ended; nobody else is asked for that."""
+        now_s = time.monotonic()
+        for digest, going in list(self._going.items()):
+            ending = going.ending(now_s)
+            if ending is None:
+                continue
+            del self._going[digest]
+            effort = self._efforts.pop(digest, Effort()).ended(now_s)
+            if going.job.outcome is None:
+                self._efforts[digest] = effort
+                wait_s = effort.not_before_s - now_s
+                self._tell(
+                    "job", f"{going.job.job.name}: its process {ending}; again in {wait_s:.0f} s"
+                )
+
+    def keep(self, jobs: Iterable[JobFolder], control: Control, runtime: Runtime) -> None:
+        """Give every job a run and a process, unless it has them or has to wait.
+
+        Args:
+            jobs: Those without an outcome.
+            control: To submit runs with.
+            runtime: To claim runs with.
+
+        Raises:
+            LinkError: The SuperLink did not answer.
+        """
+        now_s = time.monotonic()
+        for digest in take_resumed(self._folder):
+            self._efforts.pop(digest, None)
+        for job in jobs:
+            effort = self._efforts.get(job.digest, Effort())
+            if job.digest not in self._going and effort.due(now_s):
+                self._submit(control, job)
+                self._efforts[job.digest] = effort.started(now_s)
+        if any(going.process is None for going in self._going.values()):
+            self._claim(control, runtime)
+
+    def end(self) -> None:
+        """End every process; jobs without an outcome get another one."""
+        for going in self._going.values():
+            if going.process is not None:
+                going.process.stop()
+        self._going.clear()
+        self._transcript.close()
+
+    def _submit(self, control: Control, job: JobFolder) -> None:
+        """Start a run, and see to it that Flower knows no earlier one of the same job."""
+        for run in job.runs[-1:]:
+            control.stop_run(run)
+        run = control.submit(SignedJob(job=job.job.to_bytes(), signature=job.signature))
+        job.add_run(run)
+        self._going[job.digest] = _Going(job, run, time.monotonic())
+        self._tell("job", f"{job.job.name}: submitted as run {run}")
+
+    def _claim(self, control: Control, runtime: Runtime) -> None:
+        """Start a process for each run that waits; one that is no job's is left from before."""
+        waiting = {going.run: going for going in self._going.values() if going.process is None}
+        while (claim := runtime.claim()) is not None:
+            if claim.run not in waiting:
+                control.stop_run(claim.run)
+                continue
+            going = waiting.pop(claim.run)
+            name = going.job.job.name
+            going.process = JobProcess(self._folder, name, claim.token, self._transcript)
