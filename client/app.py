@@ -9,14 +9,14 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.member import Member
 from protocol.errors import FedwardError
 from protocol.messages import Packet
+from protocol.records import parts_of, to_record
 
-RECORD = "packet"
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,8 +30,7 @@ def make_app(open_member: Callable[[Context], AbstractContextManager[Member]]) -
     app = ClientApp()
 
     def _answer(message: Message, context: Context) -> Packet:
-        arrays = message.content.array_records[RECORD]
-        packet = Packet.from_wire({name: array.data for name, array in arrays.items()})
+        packet = Packet.from_wire(parts_of(message.content))
         with open_member(context) as member:
             return member.answer(packet)
 
@@ -43,10 +42,6 @@ def make_app(open_member: Callable[[Context], AbstractContextManager[Member]]) -
             # Flower sends the text of what is raised here to the coordinator.
             _LOG.exception("no answer")
             raise FedwardError("this node could not answer") from error
-        content = {
-            name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
-            for name, data in reply.to_wire().items()
-        }
-        return Message(RecordDict({RECORD: ArrayRecord(content)}), reply_to=message)
+        return Message(to_record(reply.to_wire()), reply_to=message)
 
     return app

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import context_from_proto
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
@@ -49,9 +49,9 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
-from protocol.errors import BusyError, IntegrityError
+from protocol.errors import BusyError
+from protocol.records import parts_of, to_record
 
-RECORD = "packet"
 HEARTBEAT_S = 10.0
 """Flower gives a task up after 60 s without one."""
 ARRIVAL_S = 900.0
@@ -175,12 +175,7 @@ class Assignment:
             self._context = context_from_proto(task.context)
             message = _pull_message(self._client, self._context, self._fates.dropped)
             self._message = message
-        try:
-            arrays = message.content.array_records[RECORD]
-            parts = {name: array.data for name, array in arrays.items()}
-        except (KeyError, ValueError):
-            raise IntegrityError("a message without a packet") from None
-        return Request(task.fab.content, parts)
+        return Request(task.fab.content, parts_of(message.content))
 
     def reply(self, parts: Mapping[str, bytes]) -> None:
         """Send the answer.
@@ -188,13 +183,9 @@ class Assignment:
         Raises:
             BusyError: The SuperNode does not answer, or does not want it any more.
         """
-        arrays = {
-            name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
-            for name, data in parts.items()
-        }
-        content = RecordDict({RECORD: ArrayRecord(arrays)})
         if self._message is not None:
-            self._push(Message(content, reply_to=self._message), SubStatus.COMPLETED, "")
+            answer = Message(to_record(parts), reply_to=self._message)
+            self._push(answer, SubStatus.COMPLETED, "")
 
     def fail(self, reason: str) -> None:
         """Tell the coordinator that there is no answer, so that it need not wait.

@@ -5,8 +5,8 @@ protocol version, sender, recipient, job, epoch, attempt, cohort, deadline), the
 the SHA-256 of each blob, so that one Ed25519 signature over the exact transmitted bytes covers it
 all. The signature is verified before a byte is parsed.
 
-On the wire a packet is a flat mapping of names to bytes (`to_wire`), which Flower carries as one
-record of byte arrays, in chunks where they are large.
+On the wire a packet is a flat mapping of names to bytes (`to_wire`); `protocol.records` says how
+Flower carries them.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
 from protocol.errors import IntegrityError
 from protocol.messages import Packet
+from protocol.records import parts_of, to_record
 
-RECORD = "packet"
 NODE_POLL_S = 0.5
 
 
@@ -103,7 +103,7 @@ class Exchange:
         sent = {}
         for node, packet in packets.items():
             message = self._grid.create_message(
-                content=_content(packet),
+                content=to_record(packet.to_wire()),
                 message_type=MessageType.TRAIN,
                 dst_node_id=node,
                 group_id="",
@@ -123,19 +123,10 @@ class Exchange:
         return False
 
 
-def _content(packet: Packet) -> RecordDict:
-    arrays = {
-        name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
-        for name, data in packet.to_wire().items()
-    }
-    return RecordDict({RECORD: ArrayRecord(arrays)})
-
-
 def _packet(reply: Message) -> Packet | None:
     if reply.has_error():
         return None
     try:
-        arrays = reply.content.array_records[RECORD]
-        return Packet.from_wire({name: array.data for name, array in arrays.items()})
-    except (KeyError, IntegrityError):
+        return Packet.from_wire(parts_of(reply.content))
+    except IntegrityError:
         return None

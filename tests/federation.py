@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType
 from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
@@ -49,10 +49,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from client.node_state import StateFolder
-from client.runner import RECORD
 from privacy.keys import load_node_key
 from protocol.bundle import SignedJob, pyproject
 from protocol.messages import Body, Packet, Place, pack
+from protocol.records import parts_of, to_record
 from protocol.roster import Roster
 from protocol.signing import SigningKey
 from protocol.trust import Trust
@@ -302,11 +302,7 @@ class Coordinator:
         Returns:
             The message's identifier.
         """
-        arrays = {
-            name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
-            for name, data in request.to_wire().items()
-        }
-        content = RecordDict({RECORD: ArrayRecord(arrays)})
+        content = to_record(request.to_wire())
         message = Message(content, dst_node_id=node, message_type=MessageType.TRAIN, ttl=120.0)
         (sent,) = self._grid.push_messages([message])
         return sent
@@ -320,8 +316,7 @@ class Coordinator:
         (message,) = wait_for(look, seconds)
         if message.has_error():
             return str(message.error.reason)
-        arrays = message.content.array_records[RECORD]
-        return Packet.from_wire({name: array.data for name, array in arrays.items()})
+        return Packet.from_wire(parts_of(message.content))
 
     def ask(self, node: int, request: Packet, seconds: float = START_S) -> Packet | str:
         """Send a packet and wait for the answer: a packet, or the text of an error."""

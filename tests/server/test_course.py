@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ from protocol.config import parse
 from protocol.errors import IntegrityError
 from protocol.jobs import Publication
 from protocol.messages import Enrolled, KeysMade, Packet, Place, Refused, Stepped, pack
+from protocol.records import parts_of, to_record
 from protocol.signing import SigningKey
 from server import rounds, terms
 from server.course import Course
@@ -77,16 +78,11 @@ class Bench:
 
 
 def _packet(reply: Message) -> Packet:
-    arrays = reply.content.array_records["packet"]
-    return Packet.from_wire({name: array.data for name, array in arrays.items()})
+    return Packet.from_wire(parts_of(reply.content))
 
 
 def _reply(packet: Packet, message: Message) -> Message:
-    arrays = {
-        name: Array(dtype="uint8", shape=(len(data),), stype="bytes", data=data)
-        for name, data in packet.to_wire().items()
-    }
-    return Message(RecordDict({"packet": ArrayRecord(arrays)}), reply_to=message)
+    return Message(to_record(packet.to_wire()), reply_to=message)
 
 
 def again(packet: Packet, key: SigningKey, *, place: Place | None = None, **changes: Any) -> Packet:

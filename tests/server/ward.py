@@ -22,6 +22,7 @@ from privacy.he.sum import SumProcess
 from protocol.canonical import from_canonical
 from protocol.jobs import Job
 from protocol.messages import Packet
+from protocol.records import parts_of
 from server.archive import Archive
 from server.course import Course
 from server.exchange import Exchange
@@ -77,7 +78,7 @@ class Hospitals:
         self.received[name] += 1
         if self.received[name] > self.gone.get(name, self.messages):
             return Message(Error(1, "the hospital is gone"), reply_to=message)
-        self.kinds.append(bytes(message.content.array_records["packet"]["kind"].data).decode())
+        self.kinds.append(Packet.from_wire(parts_of(message.content)).kind)
         if death is None:
             return self._answer(name, message, context)
         if death.when == AFTER:
@@ -91,8 +92,7 @@ class Hospitals:
     def _answer(self, name: str, message: Message, context: Context) -> Message:
         """A hospital's answer; what it releases is noted as whoever carries it would see it."""
         reply = self._app(message, context)
-        arrays = reply.content.array_records["packet"]
-        packet = Packet.from_wire({one: array.data for one, array in arrays.items()})
+        packet = Packet.from_wire(parts_of(reply.content))
         attempt = int(from_canonical(packet.header)["attempt"])
         for purpose, blob in (("update", "update"), ("evaluation", "counts")):
             if blob in packet.blobs:

@@ -16,6 +16,7 @@ from protocol.canonical import from_canonical
 from protocol.errors import IntegrityError
 from protocol.jobs import Job
 from protocol.messages import Packet
+from protocol.records import parts_of
 from protocol.signing import SigningKey
 from simulations import engine
 from simulations.consortium import Consortium
@@ -115,8 +116,7 @@ def test_an_update_does_not_decode_without_the_key(
     assert packing is not None
     updates = []
     for message in run.grid.seen:
-        arrays = message.content.array_records["packet"]
-        packet = Packet.from_wire({name: array.data for name, array in arrays.items()})
+        packet = Packet.from_wire(parts_of(message.content))
         updates += [packet.blobs["update"]] if "update" in packet.blobs else []
     assert len(updates) == 3 * job.training.rounds
     for update in updates:
