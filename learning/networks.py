@@ -99,7 +99,8 @@ class Proportional(nn.Module):
 
     def forward(self, x_BF: Tensor) -> Tensor:
         """Log-odds B x T of the event in each interval."""
-        one_B1 = x_BF.new_ones((len(x_BF), 1))
+        # Not `new_ones` of a number of rows, which an exported graph would keep.
+        one_B1 = torch.ones_like(x_BF[:, :1])
         logits_BT: Tensor = self.score(x_BF) + self.baseline(one_B1)
         return logits_BT
 

@@ -94,17 +94,6 @@ def test_show_takes_what_is_in_use(folder: Path, capsys: pytest.CaptureFixture[s
     assert "Model sepsis/2" in capsys.readouterr().out
 
 
-def test_export_copies_whole_with_a_page(folder: Path) -> None:
-    run("export sepsis/2 out")
-    assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "CARD.md", "SHA256SUMS", "card.json", "signature.json", "weights.safetensors",
-    ]  # fmt: skip
-    with pytest.raises(InputError, match="exists already"):
-        run("export sepsis/2 out")
-    with pytest.raises(InputError, match="cannot be written"):
-        run("export sepsis/2 nowhere/out")
-
-
 def test_remove_keeps_what_is_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("promote sepsis/1")
     run("remove sepsis --keep 1 --yes")
