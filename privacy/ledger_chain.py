@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from privacy.ledger_heads import Statement, rows_missing, sign_head
+from privacy.ledger_heads import rows_missing, sign_head
 from privacy.ledger_state import CONTEXT, RELATION, State
 from privacy.ledger_store import Row, Store
 from protocol.errors import InputError, IntegrityError
@@ -139,8 +139,7 @@ class Chain:
         """This node's signed word on how far the chain goes now."""
         if self._key is None:
             raise InputError("the privacy ledger is open for reading only")
-        state = self.current()
-        return sign_head(Statement(rows=state.number, head=state.head), self._key)
+        return sign_head(self.current().head, self._key)
 
     def hand_over(self, signing_key: SigningKey) -> None:
         """Let another key sign from now on, by a row that the present key signs."""

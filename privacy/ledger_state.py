@@ -36,7 +36,8 @@ class State:
         refused: Requests that were refused, in order.
         heads: Each head that the chain ever had, with its row's number.
         splits: SHA-256 of each population's split key.
-        blocked: Row at which a row was found missing, and its hash; None while all is well.
+        blocked: Row at which a row was found missing, and the statement's mark, hexadecimal; None
+            while all is well.
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from client.ledger_plot import draw
 from client.ledger_view import ledger
 from privacy.budget import Caps
 from privacy.ledger import Ledger
-from privacy.ledger_heads import Statement, sign_head
+from privacy.ledger_heads import sign_head
 from protocol.errors import BudgetError, InputError, IntegrityError, RefusalError
 from protocol.signing import SigningKey
 from tests.privacy.ledgers import CAPS, KEY, NOW, charge, job, tamper
@@ -95,7 +95,7 @@ def test_jobs_show_what_they_used_of_what_they_reserved(path: Path) -> None:
 
 def test_colours_follow_the_terminal_and_no_color(path: Path) -> None:
     with Ledger.open(path, KEY) as opened, pytest.raises(RefusalError):
-        opened.check_echo(sign_head(Statement(rows=99, head="0" * 64), KEY))
+        opened.check_echo(sign_head("0" * 64, KEY))
     coloured = {"FORCE_COLOR": "1", "TERM": "xterm"}
     red = "\x1b[1;31mblocked"
     assert red in run(path, env=coloured)
@@ -105,7 +105,7 @@ def test_colours_follow_the_terminal_and_no_color(path: Path) -> None:
 
 def test_a_blocked_ledger_says_what_to_do(path: Path) -> None:
     with Ledger.open(path, KEY) as opened, pytest.raises(RefusalError):
-        opened.check_echo(sign_head(Statement(rows=99, head="0" * 64), KEY))
+        opened.check_echo(sign_head("0" * 64, KEY))
     told = " ".join(run(path).split())
     assert "blocked: this is an old copy, and nothing is released; put the newest copy" in told
     document = json.loads(run(path, "--json"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.hospital import Hospital
-from privacy.ledger_heads import Statement, sign_head
+from privacy.ledger_heads import sign_head
 from protocol.cohort import Cohort
 from protocol.cohort import Member as CohortMember
 from protocol.errors import Code
@@ -244,7 +244,7 @@ def test_a_job_that_stops_later_costs_what_it_released(stage: Stage) -> None:
 
 def test_a_ledger_that_lost_its_last_rows_blocks(stage: Stage) -> None:
     key = stage.hospitals["north"].key
-    ahead = sign_head(Statement(rows=99, head="e" * 64), key)
+    ahead = sign_head("e" * 64, key)
     packet = stage.say("north", stage.enrol_body(heads={key.fingerprint: ahead}))
     assert stage.refusal("north", packet) == Code.BUDGET
     assert stage.refusal("north", stage.say("north", stage.enrol_body())) == Code.BUDGET
@@ -254,11 +254,12 @@ def test_a_ledger_that_lost_its_last_rows_blocks(stage: Stage) -> None:
 
 @pytest.mark.parametrize("signer", [None, "south"])
 def test_an_echo_that_is_not_its_own_stops_no_hospital(stage: Stage, signer: str | None) -> None:
-    ahead = Statement(rows=99, head="e" * 64)
+    ahead = "e" * 64
     echo = b"nonsense" if signer is None else sign_head(ahead, stage.hospitals[signer].key)
     heads = {stage.hospitals["north"].key.fingerprint: echo}
     packet = stage.say("north", stage.enrol_body(heads=heads))
-    assert stage.read("north", packet, Enrolled).head == stage.hospitals["north"].ledger.statement()
+    head = stage.read("north", packet, Enrolled).head
+    assert stage.hospitals["north"].ledger.check_echo(head)
 
 
 def test_the_journal_keeps_the_reason_and_the_wire_only_a_code(stage: Stage) -> None:

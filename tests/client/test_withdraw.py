@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.withdraw import GRACE, close_forgotten, end_job, find_job, withdraw
-from privacy.ledger_heads import Statement, sign_head
+from privacy.ledger_heads import sign_head
 from protocol.errors import Code, InputError, RefusalError
 from protocol.messages import Enrolled, Step
 from tests.client.coordinator import Coordinator
@@ -143,7 +143,7 @@ def test_a_blocked_ledger_keeps_the_session(stage: Stage) -> None:
     stage.enrol()
     hospital = stage.hospitals[HERE]
     with pytest.raises(RefusalError):
-        hospital.ledger.check_echo(sign_head(Statement(rows=99, head="e" * 64), hospital.key))
+        hospital.ledger.check_echo(sign_head("e" * 64, hospital.key))
     with pytest.raises(RefusalError, match="old copy"):
         leave(stage)
     assert len(stage.sessions[HERE].jobs()) == 1

@@ -30,7 +30,7 @@ from privacy import cohort_keys
 from privacy.envelope import place_of, seal, sign_sealed
 from privacy.he.sum import SumProcess
 from privacy.keys import Identity
-from privacy.ledger_heads import Statement, sign_head
+from privacy.ledger_heads import sign_head
 from privacy.plan import PrivacyRequest
 from protocol.bundle import SignedJob, pyproject
 from protocol.canonical import to_canonical
@@ -290,7 +290,7 @@ def attempt_used_again(scene: Scene) -> Packet:
 
 def ledger_put_back(scene: Scene) -> Packet:
     key = scene.hospital.key
-    ahead = sign_head(Statement(rows=99, head="e" * 64), key)
+    ahead = sign_head("e" * 64, key)
     return scene.enrol(heads={key.fingerprint: ahead})
 
 

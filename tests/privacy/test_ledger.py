@@ -11,7 +11,7 @@ import pytest
 from privacy.budget import Caps
 from privacy.composition import displayed_epsilons
 from privacy.ledger import Ledger
-from privacy.ledger_heads import CONTEXT, Statement, sign_head
+from privacy.ledger_heads import CONTEXT, open_head, sign_head
 from protocol.canonical import to_canonical
 from protocol.errors import BudgetError, Code, InputError, IntegrityError, RefusalError
 from protocol.signing import SigningKey
@@ -249,11 +249,19 @@ def test_heads_grow_and_every_statement_of_them_is_an_echo(ledger: Ledger) -> No
     for number in range(3):
         ledger.reserve([charge(number)], CAPS, NOW)
         statements.append(ledger.statement())
-    assert len(set(statements)) == 4
     rows = ledger.report().rows
     assert all(ledger.check_echo(statement) for statement in statements)
     assert ledger.report().rows == rows
-    assert ledger.statement() == statements[-1]
+
+
+def test_a_statement_tells_others_nothing_of_the_ledger(ledger: Ledger) -> None:
+    before = [ledger.statement(), ledger.statement()]
+    ledger.reserve([charge()], CAPS, NOW)
+    told = [open_head(one, [KEY.public]) for one in (*before, ledger.statement())]
+    assert len({one.mark for one in told if one is not None}) == 3
+    assert len({one.nonce for one in told if one is not None}) == 3
+    assert len({len(one) for one in (*before, ledger.statement())}) == 1
+    assert not any(ledger.head.encode() in one for one in (*before, ledger.statement()))
 
 
 def test_a_ledger_from_a_backup_blocks_until_the_right_file_is_back(
@@ -307,16 +315,16 @@ def test_a_ledger_that_took_another_way_blocks(path: Path, tmp_path: Path) -> No
 
 
 def test_an_echo_that_the_node_did_not_sign_blocks_nothing(ledger: Ledger) -> None:
-    ahead = Statement(rows=99, head="e" * 64)
+    ahead = "e" * 64
     other = SigningKey.generate()
     for echo in (
         b"",
         b"nonsense",
         sign_head(ahead, other),
-        KEY.sign_attached("job", to_canonical(ahead)),
+        KEY.sign_attached("job", to_canonical(open_head(sign_head(ahead, KEY), [KEY.public]))),
         KEY.sign_attached(CONTEXT, b"{}"),
         sign_head(ahead, KEY)[:-1],
-        sign_head(ahead, KEY).replace(b"99", b"98"),
+        sign_head(ahead, KEY)[:-1] + b"?",
     ):
         assert not ledger.check_echo(echo)
     assert ledger.report().rows == 1
