@@ -31,7 +31,8 @@ class JobProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(folder),
+            # Flower warns of its own grid with every message.
+            env=environment(folder) | {"FLWR_LOG_LEVEL": "ERROR"},
             cwd=folder.state,
             start_new_session=True,
             bufsize=0,
