@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from learning.artefact import Model
-from learning.preprocess import ABSURD
+from learning.numeric import ABSURD
 from learning.readouts import whole
 from learning.schema import Column, Schema, as_text
 from learning.task import Table

@@ -8,12 +8,13 @@ stays in the hospital; one infinity would otherwise void a round, and tell.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from learning.numeric import ABSURD, Numbers
 from learning.schema import Column, Label, Schema, as_text
 from learning.task import Cells, Finding, FloatArray, IntVector, Records, Report, Table
 from learning.tokens import PRIME, hashed
@@ -29,10 +30,6 @@ FLAG_WORDS = {
     "1": 1, "true": 1, "yes": 1, "y": 1, "t": 1,
     "0": 0, "false": 0, "no": 0, "n": 0, "f": 0,
 }  # fmt: skip
-
-# No quantity in medicine reaches this in any unit; larger numbers (float32's 3.4e38 is a usual one)
-# are codes for "unknown" and must not become the upper bound.
-ABSURD = 1e30
 
 _MISSING, _UNKNOWN = -1, -2
 
@@ -102,18 +99,41 @@ def _with_indicator(column: Column, value_NK: FloatArray, absent_N: BoolVector) 
     return np.column_stack([value_NK, absent_N.astype(np.float64)])
 
 
-def _number(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
-    value_N = as_numbers(raw)
-    low, high = column.bounds
-    missing_N, unreadable_N = np.isnan(value_N), np.isinf(value_N)
-    absent_N = missing_N | unreadable_N
-    value_N[absent_N] = column.middle if column.neutral is None else float(column.neutral)
-    outside_N = (value_N < low) | (value_N > high)
-    scaled_N = (np.clip(value_N, low, high) - column.middle) / column.width
-    found = findings_of(
-        column.name, missing=missing_N, unreadable=unreadable_N, outside_bounds=outside_N
-    )
-    return _with_indicator(column, scaled_N[:, None], absent_N), found
+def number_matrix(numbers: Numbers, table: Table) -> FloatArray:
+    """All numbers of a table, K x N, each cell by `as_number`."""
+    value_KN = numbers.stacked(table)
+    if value_KN is None:
+        value_KN = np.array([as_numbers(table[name]) for name in numbers.names])
+    return value_KN
+
+
+def _numbers(numbers: Numbers, table: Table, x_NF: FloatArray) -> Mapping[str, list[Finding]]:
+    """Write all numbers' features, and say what happened by column."""
+    value_KN = number_matrix(numbers, table)
+    for _, indicator in numbers.indicated:
+        x_NF[:, indicator] = 0.0
+    found: dict[str, list[Finding]] = {}
+    if not numbers.within(value_KN):
+        found = _replaced(numbers, value_KN, x_NF)
+    x_NF[:, numbers.feature_K] = ((value_KN - numbers.middle_K1) / numbers.width_K1).T
+    return found
+
+
+def _replaced(numbers: Numbers, value_KN: FloatArray, x_NF: FloatArray) -> dict[str, list[Finding]]:
+    """Put what cannot be used as it is into `value_KN`, and set the indicators."""
+    missing_KN, unreadable_KN = np.isnan(value_KN), np.isinf(value_KN)
+    absent_KN = missing_KN | unreadable_KN
+    np.copyto(value_KN, numbers.neutral_K1, where=absent_KN)
+    outside_KN = (value_KN < numbers.low_K1) | (value_KN > numbers.high_K1)
+    np.clip(value_KN, numbers.low_K1, numbers.high_K1, out=value_KN)
+    for number, indicator in numbers.indicated:
+        x_NF[:, indicator] = absent_KN[number]
+    return {
+        name: findings_of(name, missing=missing_N, unreadable=unreadable_N, outside_bounds=out_N)
+        for name, missing_N, unreadable_N, out_N in zip(
+            numbers.names, missing_KN, unreadable_KN, outside_KN, strict=True
+        )
+    }
 
 
 def _category(column: Column, raw: Cells) -> tuple[FloatArray, list[Finding]]:
@@ -235,7 +255,6 @@ def _numbered(column: Column, raw: npt.NDArray[Any]) -> tuple[FloatArray, BoolVe
 
 
 _BY_KIND = {
-    "number": _number,
     "category": _category,
     "flag": _flag,
     "array": _array,
@@ -273,14 +292,15 @@ def features(schema: Schema, table: Table) -> tuple[FloatArray, Report]:
     >>> [(found.column, found.problem, found.count) for found in report.findings]
     [('age', 'missing', 1), ('age', 'outside bounds', 1), ('sex', 'unknown category', 1)]
     """
-    rows = checked(table, [column.name for column in schema.columns])
-    blocks: list[FloatArray] = []
-    found: list[Finding] = []
-    for column in schema.columns:
-        block_NK, problems = _BY_KIND[column.kind](column, table[column.name])
-        blocks.append(block_NK)
-        found += problems
-    return np.hstack(blocks), Report(rows=rows, kept=rows, findings=tuple(found))
+    rows = checked(table, schema.names)
+    x_NF = np.empty((rows, schema.num_features))
+    found = dict(_numbers(schema.numbers, table, x_NF)) if schema.numbers.names else {}
+    for column, start in zip(schema.columns, schema.starts, strict=True):
+        if column.kind != "number":
+            block_NK, found[column.name] = _BY_KIND[column.kind](column, table[column.name])
+            x_NF[:, start : start + block_NK.shape[1]] = block_NK
+    findings = [one for column in schema.columns for one in found.get(column.name, ())]
+    return x_NF, Report(rows=rows, kept=rows, findings=tuple(findings))
 
 
 def patient_key(value: str | float | None) -> str | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
+from itertools import accumulate, product
 from typing import Literal
 
+from learning.numeric import Numbers
 from protocol.errors import InputError
 
 # Farther bounds would make features that one gradient step cannot survive.
@@ -290,7 +292,22 @@ class Schema:
         """Names of all F features, in order."""
         return tuple(name for column in self.columns for name in column.feature_names)
 
-    @property
+    @cached_property
     def num_features(self) -> int:
         """F, the number of features."""
         return sum(column.num_features for column in self.columns)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the input columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first feature of each column."""
+        return tuple(accumulate((one.num_features for one in self.columns[:-1]), initial=0))
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The constants of all columns of kind `number`."""
+        return Numbers.of(self.columns, self.starts)

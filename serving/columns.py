@@ -6,10 +6,11 @@ an array. NaN, and empty text, say that a value is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from learning.numeric import MatrixTable
 from learning.schema import Column, Schema
 from learning.task import Cells
 from serving.payloads import BYTES, DTYPES, Tensor
@@ -33,28 +34,25 @@ def describe(schema: Schema) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(column.name, _USUAL[column.kind], (-1, *column.shape)) for column in schema.columns]
 
 
-def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> dict[str, Cells]:
+def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> Mapping[str, Cells]:
     """Columns by name, equally long.
 
     Raises:
         Refusal: A tensor is missing, unknown, repeated, or of a wrong type or shape; the message
             names it and holds no value.
     """
+    if len(inputs) == 1 and inputs[0].name == MATRIX and MATRIX not in schema.names:
+        return _split(schema, inputs[0], most_rows)
     tensors = _by_name(schema, inputs)
     rows = {tensor.array.shape[0] for tensor in tensors.values()}
     if len(rows) > 1:
         raise invalid("inputs differ in their number of rows", expected="one first size for all")
-    count = rows.pop()
-    if not 1 <= count <= most_rows:
-        kind = Kind.TOO_LARGE if count else Kind.INVALID
-        raise Refusal(kind, "rows of a request", expected=f"1 to {most_rows}", found=str(count))
+    _check_rows(rows.pop(), most_rows)
     return {column.name: _cells(column, tensors[column.name]) for column in schema.columns}
 
 
 def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    names = [column.name for column in schema.columns]
-    if len(inputs) == 1 and inputs[0].name == MATRIX and MATRIX not in names:
-        return _split(schema, inputs[0])
+    names = schema.names
     tensors = {tensor.name: tensor for tensor in inputs}
     if len(tensors) < len(inputs):
         raise invalid("an input occurs twice", expected="each column once")
@@ -65,8 +63,14 @@ def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def _split(schema: Schema, matrix: Tensor) -> dict[str, Tensor]:
-    """One tensor for each column of a matrix N x columns."""
+def _check_rows(count: int, most_rows: int) -> None:
+    if not 1 <= count <= most_rows:
+        kind = Kind.TOO_LARGE if count else Kind.INVALID
+        raise Refusal(kind, "rows of a request", expected=f"1 to {most_rows}", found=str(count))
+
+
+def _split(schema: Schema, matrix: Tensor, most_rows: int) -> Mapping[str, Cells]:
+    """The columns of a matrix N x columns."""
     columns, shape = schema.columns, matrix.array.shape
     if any(column.kind == "array" for column in columns):
         raise invalid(f"input {MATRIX!r}", expected="one tensor a column: some are arrays")
@@ -76,9 +80,14 @@ def _split(schema: Schema, matrix: Tensor) -> dict[str, Tensor]:
             expected=f"FP64 of shape N x {len(columns)}",
             found=f"{matrix.datatype} of shape {_shown(shape)}",
         )
+    _check_rows(shape[0], most_rows)
+    # Row-major by column, and aligned, whatever the request's bytes were.
+    value_KN = np.array(matrix.array.T, dtype=np.float64, order="C")
+    if len(schema.numbers.names) == len(columns):
+        return MatrixTable(schema.names, value_KN)
     return {
-        column.name: Tensor(column.name, "FP64", matrix.array[:, place])
-        for place, column in enumerate(columns)
+        column.name: value_N if column.kind == "number" else value_N.tolist()
+        for column, value_N in zip(columns, value_KN, strict=True)
     }
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from learning.task import FloatArray
+from serving.batching import SMALL
 from serving.columns import describe, table_of
-from serving.flags import flags_of
 from serving.limits import Turnstile
-from serving.loading import Catalogue, Served
-from serving.payloads import BYTES, Reply, Request, Tensor
+from serving.loading import FLAGS, Catalogue
+from serving.payloads import Reply, Request, Tensor
 from serving.refusal import Kind, Refusal, invalid
 from serving.tokens import Gate, Scope
 
 EXTENSIONS = ("binary_tensor_data",)
-FLAGS = "flags"
-_DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
-_PREPARED_APART = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +85,21 @@ class DataPlane:
             Refusal: It is not served, or the caller may not ask.
         """
         self.admit(caller, "read", name)
-        model = self.catalogue.find(name, version).model
+        served = self.catalogue.find(name, version)
+        model = served.model
         schema = model.task.schema
+        widths = {one.name: one.columns for one in model.task.outputs}
+        widths[FLAGS] = schema.names
         outputs = [
-            (one.name, _DATATYPES[one.kind], (-1, len(one.columns)) if one.columns else (-1,))
-            for one in model.task.outputs
+            (name, datatype, (-1, len(widths[name])) if widths[name] else (-1,))
+            for name, datatype in served.datatypes.items()
         ]
-        outputs.append((FLAGS, "UINT8", (-1, len(schema.columns))))
         return Description(
             name=name,
             versions=tuple(map(str, self.catalogue.versions(name))),
             inputs=tuple(describe(schema)),
             outputs=tuple(outputs),
-            properties=_parameters(self.catalogue.find(name, version)),
+            properties=served.parameters,
         )
 
     async def infer(self, caller: Caller, request: Request, left_s: float | None = None) -> Reply:
@@ -129,49 +126,24 @@ class DataPlane:
 
     async def _infer(self, request: Request) -> Reply:
         served = self.catalogue.find(request.model, request.version)
-        if sum(tensor.array.size for tensor in request.inputs) <= _PREPARED_APART:
-            x_NF, flags = self._prepare(served, request)
+        datatypes = served.datatypes
+        if unknown := [name for name in request.outputs if name not in datatypes]:
+            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(datatypes))
+        cells = sum(tensor.array.size for tensor in request.inputs)
+        schema = served.model.task.schema
+        if cells <= SMALL:
+            table = table_of(schema, request.inputs, self.most_rows)
         else:
-            x_NF, flags = await asyncio.to_thread(self._prepare, served, request)
-        predicted_NC = await served.batcher.submit(x_NF)
-        outputs = {tensor.name: tensor for tensor in (*_answered(served, predicted_NC), flags)}
-        if unknown := [name for name in request.outputs if name not in outputs]:
-            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(outputs))
+            table = await asyncio.to_thread(table_of, schema, request.inputs, self.most_rows)
+        rows = request.inputs[0].array.shape[0]
+        answer = await served.batcher.submit(table, rows, cells)
         card = served.model.card
         return Reply(
             model=card.name,
             version=str(card.version),
             id=request.id,
-            outputs=tuple(outputs[name] for name in request.outputs or outputs),
-            parameters=_parameters(served),
+            outputs=tuple(
+                Tensor(name, datatypes[name], answer[name]) for name in request.outputs or datatypes
+            ),
+            parameters=served.parameters,
         )
-
-    def _prepare(self, served: Served, request: Request) -> tuple[FloatArray, Tensor]:
-        """Features N x F, and what happened to each value."""
-        schema = served.model.task.schema
-        table = table_of(schema, request.inputs, self.most_rows)
-        flags = Tensor(FLAGS, "UINT8", flags_of(schema, table))
-        return served.model.task.features(table)[0], flags
-
-
-def _answered(served: Served, predicted_NC: FloatArray) -> list[Tensor]:
-    """What the model says, by the names that its task gives."""
-    task = served.model.task
-    answers = task.answers(predicted_NC)
-    return [Tensor(one.name, _DATATYPES[one.kind], answers[one.name]) for one in task.outputs]
-
-
-def _parameters(served: Served) -> Mapping[str, str]:
-    """What goes with every prediction; columns of outputs as JSON, since any text may be one."""
-    card = served.model.card
-    columns = {
-        f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
-        for one in served.model.task.outputs
-        if one.columns
-    }
-    return {
-        "model": card.label,
-        "intended_use": card.intended_use,
-        "weights_sha256": card.digests.weights,
-        **columns,
-    }

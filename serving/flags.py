@@ -5,14 +5,14 @@ The counts agree with those of preprocessing; here they are told for each row, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from learning.preprocess import ABSURD, FLAG_WORDS, as_numbers, codes_of, words_of
+from learning.numeric import ABSURD, Numbers
+from learning.preprocess import FLAG_WORDS, codes_of, number_matrix, words_of
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 
@@ -33,10 +33,8 @@ def flags_of(schema: Schema, table: Table) -> npt.NDArray[np.uint8]:
     """One flag for each row and column, N x columns."""
     columns = schema.columns
     found = np.empty((len(table[columns[0].name]), len(columns)), dtype=np.uint8)
-    numbers = [place for place, column in enumerate(columns) if column.kind == "number"]
-    if numbers:
-        # All at once: most schemas are numbers, and most requests have one row.
-        found[:, numbers] = _numbers([columns[place] for place in numbers], table)
+    if schema.numbers.names:
+        found[:, schema.numbers.place_K] = _numbers(schema.numbers, table)
     for place, column in enumerate(columns):
         if column.kind != "number":
             found[:, place] = _column(column, table[column.name])
@@ -59,14 +57,16 @@ def _column(column: Column, cells: Cells) -> FlagArray:
     return _chosen(MISSING=code_N == -1, UNREADABLE=code_N < -1)
 
 
-def _numbers(columns: Sequence[Column], table: Table) -> FlagArray:
-    value_NK = np.stack([as_numbers(table[column.name]) for column in columns], axis=1)
-    low_K, high_K = np.array([column.bounds for column in columns]).T
-    return _chosen(
-        MISSING=np.isnan(value_NK),
-        UNREADABLE=np.isinf(value_NK),
-        OUTSIDE=(value_NK < low_K) | (value_NK > high_K),
+def _numbers(numbers: Numbers, table: Table) -> FlagArray | int:
+    value_KN = number_matrix(numbers, table)
+    if numbers.within(value_KN):
+        return Flag.GIVEN
+    flag_KN = _chosen(
+        MISSING=np.isnan(value_KN),
+        UNREADABLE=np.isinf(value_KN),
+        OUTSIDE=(value_KN < numbers.low_K1) | (value_KN > numbers.high_K1),
     )
+    return flag_KN.T
 
 
 def _array(column: Column, value_NTS: npt.NDArray[np.float64]) -> FlagArray:

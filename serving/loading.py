@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from learning.artefact import Model, load
 from learning.promotion import load_record
+from learning.task import Table
 from protocol.errors import FedwardError
-from serving.batching import Batcher
+from serving.batching import Answer, Batcher
 from serving.config import ServedModel
+from serving.flags import flags_of
+from serving.payloads import BYTES
 from serving.refusal import Kind, Refusal
 
 log = logging.getLogger("fedward.serving")
+FLAGS = "flags"
+_DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
+
+
+def answered(model: Model, table: Table) -> Answer:
+    """What the model says of a table, by the names that its task gives, and what it met there."""
+    task = model.task
+    found = dict(task.answers(model.predict(task.features(table)[0])))
+    found[FLAGS] = flags_of(task.schema, table)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +48,29 @@ class Served:
             IntegrityError: It was changed, or another key signed it.
         """
         model = load(place, signers)
-        return cls(model, Batcher(model.predict, most_rows))
+        return cls(model, Batcher(lambda table: answered(model, table), most_rows))
+
+    @cached_property
+    def datatypes(self) -> Mapping[str, str]:
+        """The protocol's type of each output, in order."""
+        found = {one.name: _DATATYPES[one.kind] for one in self.model.task.outputs}
+        return {**found, FLAGS: "UINT8"}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        """What goes with every prediction; columns as JSON, since any text may be one."""
+        card = self.model.card
+        columns = {
+            f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
+            for one in self.model.task.outputs
+            if one.columns
+        }
+        return {
+            "model": card.label,
+            "intended_use": card.intended_use,
+            "weights_sha256": card.digests.weights,
+            **columns,
+        }
 
 
 @dataclass(frozen=True)

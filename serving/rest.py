@@ -44,9 +44,12 @@ def make_app(plane: DataPlane, most_bytes: int) -> Starlette:
     gets = {"/v2/health/live": rest.live, "/v2/health/ready": rest.ready, "/v2": rest.server}
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         gets |= {model: rest.model, f"{model}/ready": rest.model_ready}
-    routes = [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
-    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        routes.append(Route(f"{model}/infer", _answered(rest.infer), methods=["POST"]))
+    # Routes are tried in order: what is asked most stands first.
+    routes = [
+        Route(f"{model}/infer", _answered(rest.infer), methods=["POST"])
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    ]
+    routes += [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
     return Starlette(routes=routes)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 from protocol.config import read
 from serving.config import ServingConfig
@@ -26,7 +26,7 @@ def up(config: Config) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = read(ServingConfig, config)
-    asyncio.run(serve(settings, config.parent, _say))
+    uvloop.run(serve(settings, config.parent, _say))
 
 
 def _say(listening: Listening) -> None:

@@ -33,7 +33,7 @@ SMALL = {
         {"modulus", "peers", "seconds", "ms_per_peer_and_million_words"},
     ),
     "noise.py": (["--values", "500"], {"draw", "ms"}),
-    "predictions.py": (
+    "inference.py": (
         ["--requests", "5", "--seconds", "0.2"],
         {"server", "p50_ms", "p99_ms", "p50_ratio", "per_second", "throughput_ratio"},
     ),

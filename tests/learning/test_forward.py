@@ -46,3 +46,17 @@ def test_sigmoid_and_softmax_are_scipys_and_never_overflow(values: list[float]) 
     z_N = np.array(values)
     np.testing.assert_allclose(sigmoid(z_N), special.expit(z_N), rtol=1e-14)
     np.testing.assert_allclose(softmax(z_N[None]), special.softmax(z_N[None], axis=1), rtol=1e-13)
+
+
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 9), inputs=st.integers(1, 40))
+def test_products_at_once_are_added_in_the_same_order(seed: int, rows: int, inputs: int) -> None:
+    rng = np.random.default_rng(seed)
+    outputs = int(rng.integers(1, 5))
+    x_NF = rng.normal(size=(rows, inputs)) * 10.0 ** rng.integers(-9, 9, size=inputs)
+    x_NF[rng.random(x_NF.shape) < 0.2] = -0.0
+    weight_OF, bias_O = rng.normal(size=(outputs, inputs)), np.zeros(outputs)
+    one_by_one_NO = np.zeros((rows, outputs))
+    for feature in range(inputs):
+        one_by_one_NO += x_NF[:, feature, None] * weight_OF[:, feature]
+    found_NO = dense(x_NF, weight_OF, bias_O)
+    assert found_NO.tobytes() == (one_by_one_NO + bias_O).tobytes()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.preprocess import ABSURD, features, invent, labelled
+from learning.numeric import ABSURD
+from learning.preprocess import features, invent, labelled
 from learning.schema import Column, Label, Schema
 from learning.task import Finding
 from protocol.errors import InputError

@@ -1,0 +1,79 @@
+"""A batch changes the time that an answer takes and no bit of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from learning.numeric import MatrixTable
+from learning.task import Table
+from serving.batching import SMALL, Answer, Batcher
+
+
+def doubled(table: Table) -> Answer:
+    """Twice each number of the column x; refuses what is negative."""
+    x_N = np.asarray(table["x"], dtype=np.float64).reshape(len(table["x"]), -1)[:, 0]
+    if (x_N < 0).any():
+        raise ValueError
+    return {"twice": 2 * x_N}
+
+
+def asked(tables: Sequence[Mapping[str, Any]], most_rows: int = 8) -> tuple[list[Any], list[int]]:
+    """All answers, or their errors, and the requests of each batch."""
+    batches: list[int] = []
+    batcher = Batcher(doubled, most_rows, lambda requests, _: batches.append(requests))
+
+    async def ask() -> list[Any]:
+        sizes = [len(table["x"]) for table in tables]
+        return await asyncio.gather(
+            *(batcher.submit(*one) for one in zip(tables, sizes, sizes, strict=True)),
+            return_exceptions=True,
+        )
+
+    answers = asyncio.run(ask())
+    assert batcher.waiting == 0
+    return [
+        one if isinstance(one, Exception) else one["twice"].tolist() for one in answers
+    ], batches
+
+
+@pytest.mark.parametrize("kind", [np.array, list, lambda x: np.array(x)[:, None]])
+def test_requests_of_one_turn_are_one_batch(kind: Any) -> None:
+    answers, batches = asked([{"x": kind([1.0, 2.0])}, {"x": kind([3.0])}, {"x": kind([4.0])}])
+    assert answers == [[2.0, 4.0], [6.0], [8.0]]
+    assert batches == [3]
+
+
+def test_matrices_are_joined_as_matrices() -> None:
+    tables = [MatrixTable(("x",), np.array([[value, 0.5]])) for value in (1.0, 2.0)]
+    assert asked(tables)[0] == [[2.0, 1.0], [4.0, 1.0]]
+    assert asked([*tables, {"x": np.array([7.0])}])[0][2] == [14.0]
+
+
+def test_a_batch_has_no_more_rows_than_allowed_and_no_request_is_split() -> None:
+    answers, batches = asked([{"x": np.ones(size)} for size in (5, 3, 1, 20, 1)])
+    assert [len(one) for one in answers] == [5, 3, 1, 20, 1]
+    assert batches == [2, 1, 1, 1]
+
+
+def test_a_request_that_fails_spoils_no_other() -> None:
+    (good, bad, fine), batches = asked([{"x": np.array([v])} for v in (1.0, -1.0, 2.0)])
+    assert (good, fine) == ([2.0], [4.0])
+    assert isinstance(bad, ValueError)
+    assert batches == [3]
+
+
+def test_series_of_different_lengths_are_answered_apart() -> None:
+    answers, _ = asked([{"x": np.full((1, length), 3.0)} for length in (2, 4)])
+    assert answers == [[6.0], [6.0]]
+
+
+def test_a_large_batch_leaves_the_loop_free_and_small_ones_follow() -> None:
+    large = SMALL + 1
+    answers, batches = asked([{"x": np.ones(large)}, {"x": np.ones(1)}], most_rows=2 * large)
+    assert [len(one) for one in answers] == [large, 1]
+    assert batches == [2]
