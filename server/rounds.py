@@ -15,8 +15,6 @@ from protocol.errors import Code
 from server.regroup import absent, lose, next_attempt, regroup, returning, share, stop
 from server.terms import Answer, Attempt, Done, Enrol, MakeKeys, Rules, Share, State, Stop
 
-MAX_NUMBER = 1 << 31
-
 
 def start(rules: Rules) -> State:
     """The first state: every hospital is asked."""
@@ -82,7 +80,7 @@ def advance(
 
 
 def _enrolled(rules: Rules, state: State, command: Enrol, answers: Mapping[str, Answer]) -> State:
-    answers = {site: _believed(state, answers[site]) for site in command.sites}
+    answers = {site: _believed(rules, state, answers[site]) for site in command.sites}
     state = lose(state, {site: answer.code for site, answer in answers.items()})
     came = {site: answer for site, answer in answers.items() if answer.code is None}
     state = _joined(rules, state, came)
@@ -101,13 +99,20 @@ def _enrolled(rules: Rules, state: State, command: Enrol, answers: Mapping[str, 
     return regroup(rules, state, patient=not command.again)
 
 
-def _believed(state: State, answer: Answer) -> Answer:
-    """The answer, or a refusal in its place where it cannot be about this job."""
-    beyond = state.epoch > 0 and answer.step > state.round - 1
+def _believed(rules: Rules, state: State, answer: Answer) -> Answer:
+    """The answer, or a refusal in its place where it cannot be about this job.
+
+    Every hospital's ledger counts numbers, so one that could invent them would use up the others'
+    attempts. None can be further than what was sent, which was kept before it was.
+    """
+    most = (state.round - 1, state.epoch, state.attempt)
+    if state.epoch == 0:
+        # Nothing is kept, perhaps because it was lost: as far as any job goes.
+        most = (rules.rounds, rules.attempts, rules.attempts)
+    told = (answer.step, answer.epoch, answer.attempt)
+    possible = all(0 <= number <= limit for number, limit in zip(told, most, strict=True))
     strange = bool(state.initial) and answer.initial_weights != state.initial
-    absurd = max(answer.step, answer.epoch, answer.attempt) > MAX_NUMBER
-    negative = min(answer.step, answer.epoch, answer.attempt) < 0
-    if answer.code is None and (beyond or strange or absurd or negative):
+    if answer.code is None and (strange or not possible):
         return Answer(code=Code.FAILED)
     return answer
 

@@ -65,6 +65,14 @@ class Rules:
         )
 
     @property
+    def attempts(self) -> int:
+        """Most numbers of attempts: rounds, spare ones, a count of the last model, and its storing.
+
+        A coordinator that is restarted while the model is stored may use more.
+        """
+        return self.rounds + self.spare_attempts + 2
+
+    @property
     def needed(self) -> int:
         """Fewest hospitals in a cohort."""
         return max(self.min_sites, self.colluding_sites + self.min_honest)

@@ -321,6 +321,36 @@ class TestEnrolment:
         assert "differ at date, elm:" in stop.reason
 
 
+class TestWhereAHospitalSaysThatItStands:
+    """Its numbers move everybody's, and every ledger counts them."""
+
+    def test_at_most_where_the_job_is(self) -> None:
+        state = play(make_rules())[4]
+        numbers = {"step": state.round - 1, "epoch": state.epoch, "attempt": state.attempt}
+        assert min(numbers.values()) > 0
+        assert self.asked_again(state, numbers) is None
+        for name, most in numbers.items():
+            for number in (most + 1, -1):
+                assert self.asked_again(state, numbers | {name: number}) == Code.FAILED, name
+
+    def test_at_most_as_far_as_any_job_goes_where_nothing_is_kept(self) -> None:
+        rules = make_rules()
+        far = max(state.attempt for state in play(make_rules(evaluated=True)))
+        told = Answer(key="2", initial_weights="digest", attempt=far, step=rules.rounds)
+        first = play(rules, {"elm": told})[1]
+        assert first.attempt == first.used["elm"] == far
+        absurd = replace(told, attempt=rules.attempts + 1)
+        first = play(rules, {"elm": absurd})[1]
+        assert (first.attempt, first.lost) == (0, {"elm": "failed"})
+
+    def asked_again(self, state: State, numbers: Mapping[str, int]) -> str | None:
+        """What becomes of a hospital that was lost and comes back with these numbers."""
+        members = tuple(site for site in SITES if site != "elm")
+        asking = replace(state, members=members, command=Enrol(sites=("elm",), again=True))
+        answer = Answer(key="2", initial_weights="digest", **numbers)
+        return advance(make_rules(), asking, {"elm": answer}).lost.get("elm")
+
+
 class TestKeys:
     def test_a_maker_that_fails_is_left_out_and_the_next_one_makes_them(self) -> None:
         run = commands(make_rules(), {}, {"cedar": SILENT})
