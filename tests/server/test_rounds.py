@@ -343,7 +343,7 @@ class TestWhereAHospitalSaysThatItStands:
         first = play(rules, {"elm": absurd})[1]
         assert (first.attempt, first.lost) == (0, {"elm": "failed"})
 
-    def asked_again(self, state: State, numbers: Mapping[str, int]) -> str | None:
+    def asked_again(self, state: State, numbers: Mapping[str, Any]) -> str | None:
         """What becomes of a hospital that was lost and comes back with these numbers."""
         members = tuple(site for site in SITES if site != "elm")
         asking = replace(state, members=members, command=Enrol(sites=("elm",), again=True))
