@@ -110,7 +110,7 @@ def _asked_of_numbers(admitted: Admitted) -> Iterator[RefusalError]:
     checks: tuple[Callable[[], None], ...] = (
         lambda: check_plan(job.privacy, job.sites),
         lambda: check_releases(job, task, strategy),
-        lambda: check_encryption(job),
+        lambda: check_encryption(job, strategy),
     )
     for check in checks:
         try:

@@ -14,9 +14,8 @@ from privacy.grid import Quantiser
 from privacy.he.parameters import SEAL_LIBRARY, check_packing, digit_radix
 from privacy.plan import digit_radix as release_radix
 from protocol.errors import Code, RefusalError
-from protocol.jobs import Job, Packing
-from strategies.base import Strategy
-from strategies.one_shot import OneShot
+from protocol.jobs import Job, Packing, Release
+from strategies.base import Strategy, summing
 
 TOLERANCE = 1e-6
 """Relative difference that is allowed in a radix: its tail is computed in floats."""
@@ -43,7 +42,7 @@ def check_releases(job: Job, task: Task, strategy: Strategy) -> None:
 def _training(job: Job, strategy: Strategy) -> Iterator[Question]:
     training, mode, kind = job.training, job.privacy.mode, strategy.contribution
     # In mode `distributed` one hospital's share of the noise protects nothing but a sum.
-    kinds = ("gradient", "statistics") if mode == "distributed" else ("update",)
+    kinds = ("gradient" if mode == "distributed" else "update", "statistics")
     yield f"contribution in mode {mode!r}", kind in kinds, " or ".join(kinds), kind
     yield "training.rounds", training.rounds >= 1, ">= 1", training.rounds
     spare = training.spare_attempts
@@ -64,11 +63,10 @@ def _updates(job: Job, task: Task, strategy: Strategy) -> Iterator[Question]:
     ):
         found = getattr(numbers, name)
         yield f"update.{name}", found == right, str(right), found
-    if isinstance(strategy, OneShot):
+    statistics = summing(strategy)
+    if statistics is not None:
         # Statistics are bounded by the strategy, not by the clip, and are of all records.
-        norm, rate = strategy.norm, numbers.sampling_rate
-        logistic = task.is_logistic
-        yield "model of strategy 'one_shot'", logistic, "one linear score of two classes", "another"
+        norm, rate = statistics.bound(task), numbers.sampling_rate
         yield "update.clip", numbers.clip >= norm, f"at least {norm}", numbers.clip
         yield "update.sampling_rate of statistics", rate == 1, "1", rate
 
@@ -83,7 +81,7 @@ def _counts(job: Job, task: Task) -> Iterator[Question]:
     yield "evaluation.repeats", numbers.repeats == 1, "1", numbers.repeats
 
 
-def check_encryption(job: Job) -> None:
+def check_encryption(job: Job, strategy: Strategy) -> None:
     """Verify that contributions travel as the job's mode needs it.
 
     Raises:
@@ -103,14 +101,23 @@ def check_encryption(job: Job) -> None:
         )
     if encryption.update is None or (encryption.evaluation is None) != (privacy.evaluation is None):
         raise RefusalError(Code.POLICY, "encryption parameters", expected="some for each release")
-    if privacy.mode != "distributed":
+    if not released(job, strategy):
         Quantiser(encryption.digit_bits, encryption.digit_bound)
-    for purpose, packing in (("update", encryption.update), ("evaluation", encryption.evaluation)):
+    update = privacy.update if released(job, strategy) else None
+    for purpose, packing, release in (
+        ("update", encryption.update, update),
+        ("evaluation", encryption.evaluation, privacy.evaluation),
+    ):
         if packing is not None:
-            _check_sums(job, packing, purpose)
+            _check_sums(job, packing, purpose, _radix(job, release))
 
 
-def _check_sums(job: Job, packing: Packing, purpose: str) -> None:
+def released(job: Job, strategy: Strategy) -> bool:
+    """Whether updates leave on the grid of a release, as counts do, and not as digits."""
+    return job.privacy.mode == "distributed" or summing(strategy) is not None
+
+
+def _check_sums(job: Job, packing: Packing, purpose: str, needed: int) -> None:
     """A purpose's parameters are exact and secure, and for just this job's hospitals and digits."""
     check_packing(packing)
     cohort = len(job.sites)
@@ -122,7 +129,6 @@ def _check_sums(job: Job, packing: Packing, purpose: str) -> None:
             expected=f"{cohort}, the job's hospitals",
             found=str(packing.max_sites),
         )
-    needed = _radix(job, purpose)
     if packing.radix < needed * (1 - TOLERANCE):
         raise RefusalError(
             Code.POLICY,
@@ -132,10 +138,9 @@ def _check_sums(job: Job, packing: Packing, purpose: str) -> None:
         )
 
 
-def _radix(job: Job, purpose: str) -> int:
-    """The radix in which the digits of this job's sums do not overflow."""
-    privacy, cohort = job.privacy, len(job.sites)
-    release = privacy.update if purpose == "update" else privacy.evaluation
-    if release is None or (purpose == "update" and privacy.mode != "distributed"):
+def _radix(job: Job, release: Release | None) -> int:
+    """The radix in which sums of a release, or of digits, do not overflow."""
+    cohort = len(job.sites)
+    if release is None:
         return digit_radix(job.encryption.digit_bits, cohort)
-    return release_radix(privacy, release, cohort)
+    return release_radix(job.privacy, release, cohort)

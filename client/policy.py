@@ -74,6 +74,7 @@ class Policy:
         "fedadagrad",
         "fedsgd",
         "one_shot",
+        "tally",
     )
     modes: tuple[Mode, ...] = ("distributed", "local")
     epsilon_per_job: float = 3.0

@@ -19,7 +19,9 @@ from client.training import (
     local_update,
     plain_counts,
     pooled_metrics,
+    statistics_sum,
     total_of,
+    total_weight,
 )
 from learning.task import Metric
 from privacy.channel import Channel
@@ -129,8 +131,7 @@ class Releaser:
         length = self.job.privacy.update.length
         kind = self.admitted.strategy.contribution
         if self.job.encryption.scheme == "none":
-            weight = sum(folded_weight(self.job, name) for name in body.contributors)
-            return Total(_floats(data, length), weight)
+            return Total(_floats(data, length), total_weight(self.job, body.contributors, kind))
         channel = self._channel("update", body.total_attempt)
         values = channel.reveal(data, length, body.contributors)
         return total_of(self.job, values, body.contributors, kind)
@@ -224,6 +225,8 @@ class Releaser:
         local = self._local(purpose)
         if purpose == "evaluation":
             return plain_counts(local, self.weights).tobytes()
+        if self.admitted.strategy.contribution == "statistics":
+            return statistics_sum(local).tobytes()
         factor = folded_weight(self.job, self.hospital.name)
         return (factor * local_update(local, self.session.state)).tobytes()
 

@@ -23,8 +23,7 @@ from privacy.guards import run_guards
 from privacy.noise import Entropy, poisson_sample
 from privacy.plan import DpPlan
 from protocol.jobs import Job
-from strategies.base import FloatVector, State, Total
-from strategies.one_shot import OneShot
+from strategies.base import FloatVector, State, Total, summing
 
 IntVector = npt.NDArray[np.int64]
 _GUARDED: deque[str] = deque(maxlen=16)
@@ -99,7 +98,7 @@ def contribution(local: Local, state: State) -> IntVector:
         return quantiser(local.job).to_digits(
             local_update(local, state), folded_weight(local.job, local.site), local.entropy
         )
-    total = _gradient_sum(local, state.weights) if kind == "gradient" else _statistics_sum(local)
+    total = _gradient_sum(local, state.weights) if kind == "gradient" else statistics_sum(local)
     return release(total, local.plan.release, local.plan.share, local.entropy)
 
 
@@ -137,11 +136,17 @@ def total_of(job: Job, values: IntVector, contributors: Sequence[str], kind: str
         kind: The strategy's kind of contribution.
     """
     if kind == "update":
-        weight = sum(folded_weight(job, site) for site in contributors)
-        return Total(quantiser(job).from_digits(values), weight)
+        sums = quantiser(job).from_digits(values)
+        return Total(sums, total_weight(job, contributors, kind))
+    return Total(values / job.privacy.update.scale, total_weight(job, contributors, kind))
+
+
+def total_weight(job: Job, contributors: Sequence[str], kind: str) -> float:
+    """The public divisor of a sum of these hospitals' contributions."""
+    if kind == "update":
+        return sum(folded_weight(job, site) for site in contributors)
     declared = sum(job.site(site).train_size for site in contributors)
-    plan = job.privacy.update
-    return Total(values / plan.scale, plan.sampling_rate * declared)
+    return job.privacy.update.sampling_rate * declared
 
 
 def evaluation_counts(local: Local, weights: FloatVector) -> IntVector:
@@ -162,8 +167,7 @@ def pooled_metrics(
     admitted: Admitted, plan: DpPlan, counts: FloatVector, contributors: int
 ) -> dict[str, Metric]:
     """Metrics of the pooled counts, their intervals widened by the noise of all contributors."""
-    noise = plan.share * float(np.sqrt(contributors)) / plan.release.scale
-    return admitted.task.evaluation.metrics(counts, noise)
+    return admitted.task.evaluation.metrics(counts, plan.noise_std(contributors))
 
 
 def _gradient_sum(local: Local, weights: FloatVector) -> FloatVector:
@@ -198,12 +202,13 @@ def _private_mean(local: Local, weights: FloatVector) -> FloatVector:
     return noised / (numbers.scale * numbers.sampling_rate * declared)
 
 
-def _statistics_sum(local: Local) -> FloatVector:
-    strategy = local.admitted.strategy
-    if not isinstance(strategy, OneShot):
-        raise TypeError("only the one-shot strategy asks for statistics")
-    records = local.records
-    patient_N = records.patient_N if local.job.privacy.unit == "patient" else None
-    vectors_US = strategy.unit_vectors(records.x_NF, records.y_N, patient_N)
-    total: FloatVector = vectors_US.sum(axis=0)
-    return total
+def statistics_sum(local: Local) -> FloatVector:
+    """This hospital's sum of its units' statistics, without noise; see `plain_counts`.
+
+    Raises:
+        TypeError: The strategy asks for something else.
+    """
+    strategy = summing(local.admitted.strategy)
+    if strategy is None:
+        raise TypeError("the strategy asks for no statistics")
+    return strategy.sums(local.admitted.task, local.records, local.job.privacy.unit)

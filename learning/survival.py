@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from learning.preprocess import features, invent, invented_patients
 from learning.schema import Schema
 from learning.survival_evaluation import SurvivalEvaluation
 from learning.survival_metrics import exact_concordance
+from learning.survival_times import check_intervals, check_timed, encode, ends
 from learning.targets import targeted
 from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
 from protocol.config import parse
@@ -25,7 +25,6 @@ from protocol.errors import InputError
 from protocol.tensors import Layout
 
 DEFAULT_HIDDEN = (32, 16)
-MOST_INTERVALS = 64
 CONCORDANCE = Measure(name="C-index", title="Time-dependent concordance of survival curves")
 
 
@@ -49,19 +48,9 @@ class Options:
 
     def __post_init__(self) -> None:
         check_hidden(self.hidden, self.model)
-        if not 1 <= self.intervals <= MOST_INTERVALS:
-            raise InputError("intervals", expected=f"1 to {MOST_INTERVALS}")
+        check_intervals(self.intervals, self.cuts)
         if not -20 <= self.baseline <= 20:
             raise InputError("baseline", expected="log-odds from -20 to 20")
-        self._check_cuts()
-
-    def _check_cuts(self) -> None:
-        if self.cuts is None:
-            return
-        if not 1 <= len(self.cuts) <= MOST_INTERVALS or self.cuts[0] <= 0:
-            raise InputError("cuts", expected=f"1 to {MOST_INTERVALS} positive times")
-        if any(later <= earlier for earlier, later in pairwise(self.cuts)):
-            raise InputError("cuts", expected="ascending times")
 
 
 @dataclass(frozen=True)
@@ -76,13 +65,7 @@ class Survival:
     schema: Schema
 
     def __post_init__(self) -> None:
-        if len(self.schema.label.texts) != 2:
-            raise InputError("label of survival", expected="two classes, the second is the event")
-        kinds = [column.kind for column in self.schema.targets]
-        if kinds != ["number"] or self.schema.targets[0].bounds[0] != 0:
-            raise InputError(
-                "targets of survival", expected="one number from 0 on: the time until label"
-            )
+        check_timed(self.schema)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
@@ -96,10 +79,8 @@ class Survival:
     @cached_property
     def cuts(self) -> FloatVector:
         """End of each of T intervals, in the unit of the target."""
-        if self.options.cuts is not None:
-            return np.asarray(self.options.cuts, dtype=np.float64)
-        intervals = self.options.intervals
-        return self.schema.targets[0].bounds[1] * np.arange(1, intervals + 1) / intervals
+        options = self.options
+        return ends(options.intervals, options.cuts, self.schema.targets[0].bounds[1])
 
     @property
     def is_logistic(self) -> bool:
@@ -158,23 +139,8 @@ class Survival:
         return targeted(self.schema, table, self.encode)
 
     def encode(self, value_N2: FloatArray) -> IntVector:
-        """The code 2 s + e of events and times, N x 2.
-
-        Who is lost from sight in the second half of an interval has survived it. Events after the
-        last interval did not happen in time.
-
-        Source: Gensheimer, Narasimhan 2019, A Scalable Discrete-Time Survival Model for Neural
-        Networks, section 2.
-        """
-        died_N, time_N = value_N2[:, 0] == 1, np.maximum(value_N2[:, 1], 0.0)
-        middle_T = self.cuts - np.diff(self.cuts, prepend=0.0) / 2
-        ended_N = np.searchsorted(self.cuts, time_N, side="left")
-        lost_N = np.searchsorted(middle_T, time_N, side="right")
-        died_N &= ended_N < len(self.cuts)
-        outlived_N = (value_N2[:, 0] == 1) & ~died_N
-        survived_N = np.where(died_N | outlived_N, ended_N, lost_N)
-        code_N: IntVector = (2 * survived_N + died_N).astype(np.int64)
-        return code_N
+        """The code 2 s + e of events and times, N x 2, see `learning.survival_times`."""
+        return encode(value_N2, self.cuts)
 
     def features(self, table: Table) -> tuple[FloatArray, Report]:
         """Turn raw columns into features N x F, one row each, for prediction."""

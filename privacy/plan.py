@@ -111,6 +111,14 @@ class DpPlan:
         """Standard deviation of this site's noise in grid units."""
         return self.sigma_own * self.release.sensitivity
 
+    def noise_std(self, contributors: int) -> float:
+        """Standard deviation of the noise of one coordinate of a sum, in its own unit.
+
+        Args:
+            contributors: Hospitals whose shares are in it.
+        """
+        return self.share * math.sqrt(contributors) / self.release.scale
+
     @property
     def engine_clip(self) -> float:
         """The L2 bound at which the engine clips, a little inside the one that is charged."""

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from learning.pooled_statistics import Statistics
 from learning.task import Task, load_task
 from privacy.he.parameters import SEAL_LIBRARY, digit_radix, parameters_for
 from privacy.plan import default_recipe, resolve_privacy
@@ -24,11 +25,11 @@ from protocol.jobs import (
 )
 from protocol.tensors import weights_digest
 from server.requests import MIN_ENCRYPTED_SITES, JobRequest
-from strategies.base import CLEAR_PREFIX, Strategy, node_strategy
-from strategies.one_shot import OneShot
+from strategies.base import CLEAR_PREFIX, Strategy, node_strategy, summing
 
 SIX_SIGMA = 6.0
 CLEAR_RATE = 0.5
+ONE_ROUND = ("one_shot", "tally")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,12 @@ def resolve(request: JobRequest, origin: Origin) -> Job:
     """
     _check_sites(request)
     task = load_task(request.task, request.schema)
-    named = _strategy(request)
-    training = _training(request, task)
+    named = _strategy(request, task)
+    training = _training(request, task, named)
     clear = request.encryption.scheme == "none"
     strategy = node_strategy(named, training, task.layout().size, clear=clear)
     _check_contribution(request, strategy)
-    privacy = _privacy(request, task, training, strategy)
+    privacy = _privacy(request, task, training, named, strategy)
     return Job(
         version=VERSION,
         name=request.name,
@@ -76,7 +77,7 @@ def resolve(request: JobRequest, origin: Origin) -> Job:
         strategy=named,
         training=training,
         privacy=privacy,
-        encryption=_encryption(request, privacy, training),
+        encryption=_encryption(request, privacy, training, strategy),
         evaluation=Evaluation(every=request.evaluation.every),
         publication=request.publication,
         layout=task.layout().digest,
@@ -87,13 +88,16 @@ def resolve(request: JobRequest, origin: Origin) -> Job:
 
 
 def _check_contribution(request: JobRequest, strategy: Strategy) -> None:
-    """In mode `distributed` sums carry the noise, so sums are what is released, and only there."""
+    """In mode `distributed` sums carry the noise, so sums are what is released.
+
+    Statistics are sums in every mode; in others each hospital's carries the whole noise, or none.
+    """
     distributed = request.privacy.mode == "distributed"
-    if distributed == (strategy.contribution == "update"):
+    if strategy.contribution == ("update" if distributed else "gradient"):
         released = strategy.contribution.removesuffix("s") + "s"
         raise InputError(
             f"a strategy that releases {released} in mode {request.privacy.mode!r}",
-            expected="fedsgd or one_shot" if distributed else "one of updates, as fedavg",
+            expected="fedsgd, one_shot or tally" if distributed else "one of updates, as fedavg",
         )
 
 
@@ -116,10 +120,12 @@ def _check_sites(request: JobRequest) -> None:
         )
 
 
-def _strategy(request: JobRequest) -> Named:
+def _strategy(request: JobRequest, task: Task) -> Named:
     usual = "fedprox" if request.training.proximal > 0 else "fedavg"
     if request.privacy.mode == "distributed":
         usual = "fedsgd"
+    if isinstance(task, Statistics):
+        usual = "tally"
     named = request.strategy or Named(name=usual, options={})
     if named.name.startswith(CLEAR_PREFIX) and request.encryption.scheme != "none":
         raise InputError(
@@ -130,7 +136,7 @@ def _strategy(request: JobRequest) -> Named:
     return named
 
 
-def _training(request: JobRequest, task: Task) -> Training:
+def _training(request: JobRequest, task: Task, strategy: Named) -> Training:
     asked = request.training
     if request.privacy.mode == "distributed" and asked.local_steps != 1:
         raise InputError(
@@ -138,7 +144,7 @@ def _training(request: JobRequest, task: Task) -> Training:
             expected="1 in mode 'distributed', where only the sum carries the noise",
             found=str(asked.local_steps),
         )
-    rounds = asked.rounds or _default_rounds(request, task)
+    rounds = asked.rounds or (1 if strategy.name in ONE_ROUND else task.default_rounds)
     rate = asked.learning_rate or _default_rate(request, task, rounds) / asked.local_steps
     return Training(
         rounds=rounds,
@@ -166,29 +172,24 @@ def _default_rate(request: JobRequest, task: Task, rounds: int) -> float:
     return recipe.learning_rate
 
 
-def _default_rounds(request: JobRequest, task: Task) -> int:
-    one_shot = request.strategy is not None and request.strategy.name == "one_shot"
-    return 1 if one_shot else task.default_rounds
-
-
-def _privacy(request: JobRequest, task: Task, training: Training, strategy: Strategy) -> Privacy:
+def _privacy(
+    request: JobRequest, task: Task, training: Training, named: Named, strategy: Strategy
+) -> Privacy:
     asked = request.privacy
-    if isinstance(strategy, OneShot):
-        if not task.is_logistic:
-            raise InputError(
-                "strategy 'one_shot'",
-                expected="a model that is one linear score of two classes",
-                found="another model",
-                remedy="use task 'diagnosis' with model 'logistic', or another strategy",
-            )
+    statistics = summing(strategy)
+    if statistics is not None:
+        asked = replace(asked, clip=statistics.bound(task))
         if asked.sampling_rate != 1:
             raise InputError(
-                "sampling_rate with strategy 'one_shot'",
+                f"sampling_rate with strategy {named.name!r}",
                 expected="1: its statistics are of all patients",
                 found=str(asked.sampling_rate),
             )
-        asked = replace(asked, clip=strategy.norm)
+    elif isinstance(task, Statistics):
+        raise InputError("task 'statistics'", expected="strategy 'tally'", found=repr(named.name))
     evaluations = 1 + _intermediate(request.evaluation.every, training.rounds)
+    # A table predicts nothing, so held-out patients stay out of it and keep their budget.
+    evaluated = request.evaluation.enabled and not isinstance(task, Statistics)
     return resolve_privacy(
         asked,
         sites=request.sites,
@@ -199,7 +200,7 @@ def _privacy(request: JobRequest, task: Task, training: Training, strategy: Stra
         unit=task.schema.unit,
         evaluation_length=task.evaluation.length,
         evaluation_norm=task.evaluation.norm,
-        evaluation_steps=evaluations if request.evaluation.enabled else 0,
+        evaluation_steps=evaluations if evaluated else 0,
     )
 
 
@@ -208,7 +209,9 @@ def _intermediate(every: int, rounds: int) -> int:
     return (rounds - 1) // every if every else 0
 
 
-def _encryption(request: JobRequest, privacy: Privacy, training: Training) -> Encryption:
+def _encryption(
+    request: JobRequest, privacy: Privacy, training: Training, strategy: Strategy
+) -> Encryption:
     asked, sites = request.encryption, len(request.sites)
     if asked.scheme == "none" and privacy.mode != "none":
         raise InputError(
@@ -225,7 +228,7 @@ def _encryption(request: JobRequest, privacy: Privacy, training: Training) -> En
     if asked.scheme == "bfv":
         radix = (
             release_radix(privacy, privacy.update, sites)
-            if privacy.mode == "distributed"
+            if privacy.mode == "distributed" or summing(strategy) is not None
             else digit_radix(asked.digit_bits, sites)
         )
         update = parameters_for(radix=radix, max_sites=sites)

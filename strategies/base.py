@@ -18,6 +18,8 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from learning.task import Records, Task
+from privacy.conformance import Unit
 from protocol.config import parse
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Job, Named, Training
@@ -139,6 +141,26 @@ class Strategy(Protocol):
         """The next state; bit-identical on every machine, and `state` is left as it is."""
 
 
+class Summing(Strategy, Protocol):
+    """A strategy of contribution `statistics`: sums over units of vectors within a public bound."""
+
+    def bound(self, task: Task) -> float:
+        """L2 bound of one unit's vector, the job's clip.
+
+        Raises:
+            InputError: The task is none that the strategy can learn.
+        """
+
+    def sums(self, task: Task, records: Records, unit: Unit) -> FloatVector:
+        """The sum of the units' vectors, S float64 values.
+
+        Guarantee: no unit's vector is longer than `bound`, and each depends on one unit alone.
+
+        Raises:
+            InputError: The task is none that the strategy can learn.
+        """
+
+
 @cache
 def installed() -> tuple[EntryPoint, ...]:
     """Strategies that are installed on this machine, looked up once in a process."""
@@ -198,6 +220,25 @@ def parse_options(cls: type[Options], options: Mapping[str, Any], name: str) -> 
     return parse(cls, options, f"strategy.{name}")
 
 
+def summing(strategy: Strategy) -> Summing | None:
+    """The strategy, if it sums statistics."""
+    return cast("Summing", strategy) if strategy.contribution == "statistics" else None
+
+
+def require_once(training: Training, name: str) -> None:
+    """Refuse more than one round of a strategy that needs one sum.
+
+    Raises:
+        InputError: There is not just one round.
+    """
+    if training.rounds != 1:
+        raise InputError(
+            f"training.rounds with strategy {name!r}",
+            expected="1: the statistics are released once",
+            found=str(training.rounds),
+        )
+
+
 def stepped(state: State, weights: FloatVector, *moments: FloatVector) -> State:
     """The state one step later."""
     return State(weights, moments, state.step + 1)
@@ -209,9 +250,18 @@ def mean(total: Total, length: int) -> FloatVector:
     Raises:
         InputError: The sum belongs to another model.
     """
+    return plain_sum(total, length) / total.weight
+
+
+def plain_sum(total: Total, length: int) -> FloatVector:
+    """The sum, after a check that it has `length` coordinates.
+
+    Raises:
+        InputError: The sum belongs to another model.
+    """
     if total.sum.shape != (length,):
         raise InputError("a sum", expected=f"{length} values", found=f"shape {total.sum.shape}")
-    return total.sum / total.weight
+    return total.sum
 
 
 def _shape(vector: FloatVector) -> tuple[int, ...]:

@@ -16,9 +16,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from learning.task import Records, Task
+from privacy.conformance import Unit
 from protocol.errors import InputError
 from protocol.jobs import Training
-from strategies.base import Contribution, FloatVector, State, Total, mean, parse_options, stepped
+from strategies.base import (
+    Contribution,
+    FloatVector,
+    State,
+    Total,
+    mean,
+    parse_options,
+    require_once,
+    stepped,
+)
 from strategies.cholesky import solve
 
 MAX_PARAMETERS = 500
@@ -73,12 +84,7 @@ class OneShot:
             InputError: An option is wrong, the model is too large, or there is not just one round.
         """
         chosen = parse_options(OneShotOptions, options, "one_shot")
-        if training.rounds != 1:
-            raise InputError(
-                "training.rounds with strategy 'one_shot'",
-                expected="1: the statistics are released once",
-                found=str(training.rounds),
-            )
+        require_once(training, "one_shot")
         if not 2 <= length <= MAX_PARAMETERS:
             raise InputError(
                 "a model for strategy 'one_shot'",
@@ -92,6 +98,32 @@ class OneShot:
     def norm(self) -> float:
         """L2 bound of one unit's contribution, the job's clip."""
         return unit_norm(self.radius)
+
+    def bound(self, task: Task) -> float:
+        """See `norm`.
+
+        Raises:
+            InputError: The task's model is not one linear score of two classes.
+        """
+        if not task.is_logistic:
+            raise InputError(
+                "strategy 'one_shot'",
+                expected="a model that is one linear score of two classes",
+                found="another model",
+                remedy="use task 'diagnosis' with model 'logistic', or another strategy",
+            )
+        return self.norm
+
+    def sums(self, task: Task, records: Records, unit: Unit) -> FloatVector:
+        """The sum of `unit_vectors`.
+
+        Raises:
+            InputError: The task's model is not one linear score of two classes.
+        """
+        self.bound(task)
+        patient_N = records.patient_N if unit == "patient" else None
+        total: FloatVector = self.unit_vectors(records.x_NF, records.y_N, patient_N).sum(axis=0)
+        return total
 
     def length(self, parameters: int) -> int:
         """P (P + 1) / 2 entries of x x' and P of x y."""

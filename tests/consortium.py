@@ -22,6 +22,7 @@ TEST_FRACTION = 0.2
 EPOCH = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 STRATEGIES = (
     "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedsgd", "one_shot",
+    "tally",
 )  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def make_consortium(
         test_fraction=TEST_FRACTION,
         modes=("distributed", "local", "none"),
         strategies=STRATEGIES,
-        tasks=("diagnosis",),
+        tasks=("diagnosis", "statistics"),
         noise_seed=noise_seed,
         split_seed=seed,
     )

@@ -25,6 +25,9 @@ PUBLIC = Population(public=True, budget=Budget())
 NOW = EPOCH + timedelta(hours=1)
 
 
+LOCAL = PrivacyRequest(mode="local", epsilon=3.0)
+
+
 def one_shot_request() -> JobRequest:
     return make_request(strategy=Named(name="one_shot", options={}), training=TrainingRequest())
 
@@ -40,6 +43,10 @@ REQUESTS: dict[str, Callable[[], JobRequest]] = {
         mode="none", clear=True, strategy=Named(name="flwr:FedMedian", options={})
     ),
     "one shot": one_shot_request,
+    "one shot at each": lambda: replace(one_shot_request(), privacy=LOCAL),
+    "table": lambda: make_request(
+        task=Named(name="statistics", options={}), training=TrainingRequest()
+    ),
     "published": lambda: make_request(publication=Publication(metrics=True, model=True)),
     "sampled": lambda: make_request(privacy=PrivacyRequest(epsilon=3.0, sampling_rate=0.5)),
 }
@@ -103,6 +110,8 @@ class TestAccepted:
             ("local", {}),
             ("unmasked", {}),
             ("one shot", {}),
+            ("one shot at each", {}),
+            ("table", {"policy": Policy(tasks=("statistics",))}),
             ("sampled", {}),
             ("none", {"policy": Policy(modes=("none",))}),
             ("clear", {"policy": Policy(modes=("none",), clear_runs=True), "population": PUBLIC}),
@@ -447,8 +456,8 @@ class TestNumbers:
         ("kind", "strategy", "expected"),
         [
             ("distributed", "fedavg", "gradient or statistics"),
-            ("none", "fedsgd", "update"),
-            ("unmasked", "fedsgd", "update"),
+            ("none", "fedsgd", "update or statistics"),
+            ("unmasked", "fedsgd", "update or statistics"),
         ],
     )
     def test_what_is_released_fits_where_the_noise_is(
@@ -511,4 +520,10 @@ def test_one_shot_of_another_model_is_refused(monkeypatch: pytest.MonkeyPatch) -
     error = refused(job)
 
     assert error.code is Code.POLICY
-    assert "expected one linear score of two classes" in str(error)
+    assert "expected a model that is one linear score of two classes" in str(error)
+
+
+def test_a_table_is_bounded_by_what_is_counted() -> None:
+    job = changed(job_of("table"), "privacy.update.clip", 1.0)
+    error = refused(job, policy=Policy(tasks=("statistics",)))
+    assert (error.code, error.expected) == (Code.POLICY, f"at least {2.9580398915498085}")

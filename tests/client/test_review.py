@@ -26,6 +26,7 @@ from protocol.errors import Code, InputError, RefusalError
 from protocol.messages import Enrolled, Place, Step, Stepped, Stop, Stopped
 from protocol.tensors import weights_digest
 from simulations.inline import InlineGrid
+from strategies.base import strategy_of
 from tests.client.stage import Stage
 from tests.consortium import make_consortium, make_job, make_request
 from tests.simulations.runs import models, opened, run_course
@@ -252,14 +253,15 @@ class TestEnrolment:
     def test_digits_that_the_sum_overflows_are_refused(self) -> None:
         for mode in ("distributed", "local"):
             job = make_job(request=make_request(mode=mode))
-            check_encryption(job)
+            strategy = strategy_of(job, job.privacy.update.length)
+            check_encryption(job, strategy)
             for purpose in ("update", "evaluation"):
                 packing = getattr(job.encryption, purpose)
                 small = parameters_for(radix=packing.radix // 2, max_sites=packing.max_sites)
                 change: dict[str, Any] = {purpose: small}
                 changed = replace(job.encryption, **change)
                 with pytest.raises(RefusalError, match="radix"):
-                    check_encryption(replace(job, encryption=changed))
+                    check_encryption(replace(job, encryption=changed), strategy)
 
 
 @pytest.mark.parametrize("mode", ["distributed", "local"])

@@ -97,6 +97,15 @@ CASES = {
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
+# Tasks whose weights are no model: they read records and have a layout, and predict nothing.
+TABLES = {
+    "statistics": Case("statistics", TWO),
+    "statistics of patients": Case("statistics", {**COUNTED, "patient": "pid"}, {"bins": 0}),
+    "curves": Case("statistics", TIMED, {"curves": {"time": "months", "group": "sex"}}),
+}
+ALL = {**CASES, **TABLES}
+every_table_too = pytest.mark.parametrize("case", ALL.values(), ids=ALL)
+
 
 def random_weights(task: Task, seed: int = 0) -> FloatVector:
     return np.random.default_rng(seed).normal(size=task.layout().size)
@@ -116,7 +125,7 @@ def losses(task: Task, weights_P: FloatVector, records: Records) -> torch.Tensor
 
 
 def test_every_installed_task_has_a_case() -> None:
-    assert {case.name for case in CASES.values()} == set(installed())
+    assert {case.name for case in ALL.values()} == set(installed())
 
 
 @every_case
@@ -170,7 +179,7 @@ def test_initial_weights_are_finite_and_say_nothing_yet(case: Case) -> None:
     assert (probs_NC == probs_NC[0]).all()
 
 
-@every_case
+@every_table_too
 def test_generated_records_fit_the_task(case: Case) -> None:
     task = case.build()
     records = invented(task, 40)
@@ -213,7 +222,7 @@ def known(task: Task) -> dict[str, list[str | float | None]]:
     return values
 
 
-@every_case
+@every_table_too
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_a_table_holds_becomes_finite_records_row_by_row(
@@ -362,7 +371,7 @@ def test_the_measure_is_a_number_of_the_predictions_alone(case: Case) -> None:
     assert task.measure.title
 
 
-@every_case
+@every_table_too
 def test_a_target_leaves_the_labels_class_when_divided_by_their_number(case: Case) -> None:
     task = case.build()
     classes = task.schema.label.texts
@@ -460,14 +469,14 @@ def test_noise_widens_every_interval(case: Case) -> None:
         assert noisy[name].value == pytest.approx(metric.value, abs=1e-9)
 
 
-@every_case
+@every_table_too
 def test_options_are_strict(case: Case) -> None:
     named = Named(name=case.name, options={**case.options, "no_such_option": 1})
     with pytest.raises(InputError, match="no_such_option"):
         load_task(named, case.schema)
 
 
-@every_case
+@every_table_too
 def test_a_table_without_a_column_is_refused_by_name(case: Case) -> None:
     task = case.build()
     table: dict[str, list[str | float | None]] = {name: [] for name in task.schema.column_names}
@@ -476,7 +485,7 @@ def test_a_table_without_a_column_is_refused_by_name(case: Case) -> None:
         task.records(table)
 
 
-@every_case
+@every_table_too
 def test_patients_are_numbered_in_order_of_first_appearance(case: Case) -> None:
     """Rows that are left out included: batches of a source are joined by these numbers."""
     task = case.build()

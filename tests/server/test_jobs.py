@@ -329,7 +329,7 @@ class TestMistakes:
             ({"strategy": Named(name="fedsgd", options={"x": 1})}, "strategy.fedsgd.x: unknown"),
             (
                 {"strategy": Named(name="fedavg", options={})},
-                "releases updates in mode 'distributed'; expected fedsgd or one_shot",
+                "releases updates in mode 'distributed'; expected fedsgd, one_shot or tally",
             ),
             (
                 {"strategy": Named(name="fedsgd", options={}), "mode": "local"},
@@ -337,11 +337,14 @@ class TestMistakes:
             ),
             (
                 {
-                    "strategy": Named(name="one_shot", options={}),
-                    "training": TrainingRequest(),
-                    "mode": "none",
+                    "strategy": Named(name="fedsgd", options={}),
+                    "task": Named(name="statistics", options={}),
                 },
-                "releases statistics in mode 'none'",
+                "task 'statistics'; expected strategy 'tally'; found 'fedsgd'",
+            ),
+            (
+                {"strategy": Named(name="tally", options={}), "training": TrainingRequest()},
+                "strategy 'tally'; expected task 'statistics'",
             ),
             (
                 {"strategy": Named(name="one_shot", options={})},

@@ -48,7 +48,7 @@ def test_jobs_are_such_as_nodes_check(
     strategy = strategy_of(job, used.layout().size)
     check_plan(job.privacy, job.sites)
     check_releases(job, used, strategy)
-    check_encryption(job)
+    check_encryption(job, strategy)
     assert job.privacy.update.length == used.layout().size
     assert job.layout == used.layout().digest
     assert job.initial_weights == weights_digest(used.initial(job.training.seed))
