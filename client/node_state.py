@@ -7,7 +7,6 @@ or `paused`; the node looks at them before each message.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from protocol.config import read
 from protocol.errors import BusyError, FedwardError, InputError
 from protocol.jobs import Job
 from protocol.keyfile import replace_file
+from protocol.lockfile import is_locked, lock, open_lock
 
 Decision = Literal["waiting", "approved", "denied", "left"]
 JOBS = "jobs"
@@ -90,6 +90,7 @@ class StateFolder:
         self.jobs = path / JOBS
         self.logs = path / "logs"
         self._known = path / "known"
+        self._lock = path / "lock"
         try:
             for folder in (path, self.jobs, self.logs, self._known):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,16 +114,13 @@ class StateFolder:
         Raises:
             BusyError: Another node is.
         """
-        descriptor = self._open_lock()
+        descriptor = open_lock(self._lock)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise BusyError(
-                f"{self.path}: a node runs on this folder already",
-                remedy="stop it first, or see it with 'fedward client status'",
-            ) from None
-        try:
+            if not lock(descriptor):
+                raise BusyError(
+                    f"{self.path}: a node runs on this folder already",
+                    remedy="stop it first, or see it with 'fedward client status'",
+                )
             yield
         finally:
             os.close(descriptor)
@@ -130,18 +128,7 @@ class StateFolder:
     @property
     def running(self) -> bool:
         """Whether a node runs on this folder."""
-        descriptor = self._open_lock()
-        try:
-            # Shared: two who look at the same time do not take each other for a node.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
-
-    def _open_lock(self) -> int:
-        return os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return is_locked(self._lock)
 
     # -- status ---------------------------------------------------------------------------------
 

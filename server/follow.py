@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from protocol.lockfile import is_locked
 from server.config import Folder
 from server.history import Record
 from server.job_folder import JobFolder
 from server.launch import Event
-from server.presence import held, lock_of
+from server.presence import lock_of
 from server.view import event_line, progress_table
 
 LOOK_S = 0.5
@@ -63,7 +64,7 @@ def _watch(
             shown = _print_new(console.print, events, shown)
         if ended:
             return record
-        if held(lock_of(folder)) == told:
+        if is_locked(lock_of(folder)) == told:
             told = not told
             console.print(
                 "The coordinator is not running; the job waits for fedward server up."

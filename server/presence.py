@@ -6,7 +6,6 @@ that died of. What is said stands in one file, replaced in one step, for whoever
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from protocol.errors import BusyError, InputError
 from protocol.keyfile import replace_file
+from protocol.lockfile import is_locked, lock, open_lock
 from server.config import Folder
 
 _LOOK_S = 0.1
@@ -49,7 +49,7 @@ class Presence:
 
 def present(folder: Folder) -> Presence | None:
     """What the running coordinator says of itself; None where none runs."""
-    if not held(lock_of(folder)):
+    if not is_locked(lock_of(folder)):
         return None
     try:
         return Presence(**json.loads(_file(folder).read_bytes()))
@@ -92,39 +92,18 @@ def hold(path: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_lock(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be made", found=error.strerror) from None
     try:
         end = time.monotonic() + wait_s
-        while not _lock(descriptor):
+        while not lock(descriptor):
             if time.monotonic() >= end:
                 raise BusyError(f"{path.parent}: another process is at work there")
             time.sleep(_LOOK_S)
         yield
     finally:
         os.close(descriptor)
-
-
-def held(path: Path) -> bool:
-    """Whether somebody holds a file now."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        # Shared: two who look at the same time do not take each other for the holder.
-        return not _lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _file(folder: Folder) -> Path:

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 
 from protocol.errors import InputError
+from protocol.lockfile import is_locked
 from server.archive import Archive
 from server.config import Folder
 from server.history import Record
 from server.job_folder import JobFolder
 from server.options import DEFAULT, Job, Json, Server
-from server.presence import held, lock_of, require_present
+from server.presence import lock_of, require_present
 from server.requested import request_resume
 
 _LOOK_S = 0.2
@@ -40,12 +41,12 @@ def stop(
     kept.request_stop()
     request_resume(folder, kept.digest)
     end = time.monotonic() + wait_s
-    while kept.outcome is None and held(lock_of(folder)) and time.monotonic() < end:
+    while kept.outcome is None and is_locked(lock_of(folder)) and time.monotonic() < end:
         time.sleep(_LOOK_S)
     record = Record.of(kept)
     said = f"{record.name}: {record.status}"
     if kept.outcome is None:
-        up = "when its hospitals answer" if held(lock_of(folder)) else "at fedward server up"
+        up = "when its hospitals answer" if is_locked(lock_of(folder)) else "at fedward server up"
         said = f"{record.name}: will be stopped {up}"
     _say(record, said, as_json=as_json)
 

@@ -16,10 +16,11 @@ import typer
 from rich.console import Console
 
 from protocol.errors import BusyError
+from protocol.lockfile import is_locked
 from server.config import ENVIRONMENT, Folder
 from server.link import environment
 from server.options import DEFAULT
-from server.presence import held, lock_of
+from server.presence import lock_of
 from server.readiness import check_port, check_ready
 from server.runs import Tell
 from server.service import Service
@@ -41,7 +42,7 @@ def up(
     noticed; SIGHUP makes it look at once.
     """
     folder = Folder.open(config)
-    if held(lock_of(folder)):
+    if is_locked(lock_of(folder)):
         raise BusyError(
             f"{folder.file.parent}: a coordinator is running here already",
             remedy="fedward server status says how it fares",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 import pytest
@@ -47,12 +46,6 @@ def test_one_node_holds_it(folder: StateFolder) -> None:
     seen.append(folder.running)
 
     assert seen == [False, True, False]
-
-
-def test_who_looks_is_no_node_to_others_who_look(folder: StateFolder) -> None:
-    with (folder.path / "lock").open("w") as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        assert not folder.running
 
 
 def test_status_is_what_was_said_last(folder: StateFolder) -> None:
