@@ -126,6 +126,9 @@ class _Root(LazyGroup):
     mounts: ClassVar[Mapping[str, Mount]] = {
         "client": Mount("client.cli:app", "Run a hospital's node.", "Hospital"),
         "serve": Mount("serving.cli:app", "Serve a hospital's models.", "Hospital"),
+        "predict": Mount(
+            "serving.predict_command:predict", "Predict the rows of a file.", "Hospital"
+        ),
         "server": Mount("server.cli:app", "Run a consortium's coordinator.", "Coordinator"),
         "run": Mount("server.run_command:run", "Launch a job and watch it.", "Coordinator"),
         "new": Mount(
