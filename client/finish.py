@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,12 @@ from client.release import Releaser
 from client.session import Session
 from learning.artefact import save, verify, versions
 from learning.card import Digests, Guarantee, ModelCard
+from learning.importance import importance
 from learning.promotion import next_version
-from learning.task import Metric
+from learning.task import FloatVector, Metric, load_task
 from privacy.accounting import SLACK, Event, epsilon
 from privacy.plan import DpPlan
-from protocol.errors import FedwardError
+from protocol.errors import FedwardError, InputError
 from protocol.jobs import Job
 from protocol.tensors import weights_digest
 
@@ -83,8 +84,17 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
             layout=job.layout,
             weights=weights_digest(weights),
         ),
+        importance=_importance(job, weights),
     )
     return save(hospital.models, card, weights, hospital.key)
+
+
+def _importance(job: Job, weights: FloatVector) -> Mapping[str, float]:
+    """What moves the model; nothing of a task that predicts nothing."""
+    try:
+        return importance(load_task(job.task, job.schema), weights)
+    except InputError:
+        return {}
 
 
 def guarantee(job: Job, attempts: int) -> Guarantee:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from learning.preprocess import VERSION
@@ -72,6 +72,8 @@ class ModelCard:
         metrics: Pooled metrics on held-out patients.
         digests: Of job, roster, layout and weights.
         preprocessing: Version of learning.preprocess that made the features.
+        importance: Total effect of each column over values drawn from the schema, see
+            learning.importance; no patient enters it.
     """
 
     name: str
@@ -87,6 +89,7 @@ class ModelCard:
     metrics: Mapping[str, Metric]
     digests: Digests
     preprocessing: int = VERSION
+    importance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.version < 1:
@@ -121,7 +124,7 @@ class ModelCard:
 def _plain(value: object) -> object:
     """Mappings, lists and scalars only; unlike `asdict`, of any kind of mapping."""
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

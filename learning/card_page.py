@@ -25,6 +25,7 @@ def page(card: ModelCard) -> str:
         f"**Intended use:** {card.intended_use}",
         _made(card),
         "## Inputs\n\n" + _inputs(card),
+        *([] if not card.importance else ["## What moves it\n\n" + _importance(card)]),
         "## How good it is\n\n" + _metrics(card),
         "## Whom its training protects\n\n" + _privacy(card.privacy),
         "## Digests (SHA-256)\n\n" + _digests(card),
@@ -46,6 +47,16 @@ def _inputs(card: ModelCard) -> str:
         cells = [str(column.get(key, "")) for key in ("name", "kind", "unit", "low", "high")]
         rows.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     return "\n".join(rows)
+
+
+def _importance(card: ModelCard) -> str:
+    told = (
+        "Share of the predictions' variance that goes with each column, over values drawn evenly "
+        "from the schema; no patient was asked, and among patients others may matter more."
+    )
+    rows = [told, "", "| column | total effect |", "| --- | ---: |"]
+    ranked = sorted(card.importance.items(), key=lambda one: -one[1])
+    return "\n".join([*rows, *(f"| {_plain(name)} | {value:.1%} |" for name, value in ranked)])
 
 
 def _metrics(card: ModelCard) -> str:

@@ -67,10 +67,12 @@ class ServedModel:
     Args:
         name: Its name in the store.
         versions: Versions that are served beside the one in use.
+        explain: Whether clients may ask what moved a prediction; needs the extra `explain`.
     """
 
     name: str
     versions: tuple[int, ...] = ()
+    explain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from serving.batching import SMALL
 from serving.columns import describe, table_of
+from serving.explaining import explanation_outputs
 from serving.limits import Turnstile
 from serving.loading import FLAGS, Catalogue
 from serving.payloads import Reply, Request, Tensor
@@ -90,10 +91,12 @@ class DataPlane:
         schema = model.task.schema
         widths = {one.name: one.columns for one in model.task.outputs}
         widths[FLAGS] = schema.names
-        outputs = [
+        outputs: list[tuple[str, str, tuple[int, ...]]] = [
             (name, datatype, (-1, len(widths[name])) if widths[name] else (-1,))
             for name, datatype in served.datatypes.items()
         ]
+        if served.explaining is not None:
+            outputs += explanation_outputs(schema)
         return Description(
             name=name,
             versions=tuple(map(str, self.catalogue.versions(name))),
@@ -126,9 +129,10 @@ class DataPlane:
 
     async def _infer(self, request: Request) -> Reply:
         served = self.catalogue.find(request.model, request.version)
-        datatypes = served.datatypes
-        if unknown := [name for name in request.outputs if name not in datatypes]:
-            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(datatypes))
+        datatypes, explaining = served.datatypes, served.explaining
+        known = [*datatypes, *(() if explaining is None else explaining.names)]
+        if unknown := [name for name in request.outputs if name not in known]:
+            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(known))
         cells = sum(tensor.array.size for tensor in request.inputs)
         schema = served.model.task.schema
         if cells <= SMALL:
@@ -137,13 +141,15 @@ class DataPlane:
             table = await asyncio.to_thread(table_of, schema, request.inputs, self.most_rows)
         rows = request.inputs[0].array.shape[0]
         answer = await served.batcher.submit(table, rows, cells)
+        outputs = {name: Tensor(name, datatypes[name], answer[name]) for name in datatypes}
+        if explaining is not None and explaining.wanted(request.outputs):
+            explained = await explaining.answer(served.model.task.features(table)[0])
+            outputs |= {tensor.name: tensor for tensor in explained}
         card = served.model.card
         return Reply(
             model=card.name,
             version=str(card.version),
             id=request.id,
-            outputs=tuple(
-                Tensor(name, datatypes[name], answer[name]) for name in request.outputs or datatypes
-            ),
+            outputs=tuple(outputs[name] for name in request.outputs or datatypes),
             parameters=served.parameters,
         )

@@ -15,6 +15,7 @@ from learning.task import Table
 from protocol.errors import FedwardError
 from serving.batching import Answer, Batcher
 from serving.config import ServedModel
+from serving.explaining import Explaining
 from serving.flags import flags_of
 from serving.payloads import BYTES
 from serving.refusal import Kind, Refusal
@@ -34,13 +35,16 @@ def answered(model: Model, table: Table) -> Answer:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A loaded version and its batches."""
+    """A loaded version, its batches, and its explanations where they are allowed."""
 
     model: Model
     batcher: Batcher
+    explaining: Explaining | None = None
 
     @classmethod
-    def of(cls, place: Path, signers: Collection[str], most_rows: int) -> Served:
+    def of(
+        cls, place: Path, signers: Collection[str], most_rows: int, *, explain: bool = False
+    ) -> Served:
         """Load a version.
 
         Raises:
@@ -48,7 +52,8 @@ class Served:
             IntegrityError: It was changed, or another key signed it.
         """
         model = load(place, signers)
-        return cls(model, Batcher(lambda table: answered(model, table), most_rows))
+        explaining = Explaining(model) if explain else None
+        return cls(model, Batcher(lambda table: answered(model, table), most_rows), explaining)
 
     @cached_property
     def datatypes(self) -> Mapping[str, str]:
@@ -185,4 +190,9 @@ class Catalogue:
         return _Shelf(versions, current)
 
     def _loaded(self, name: str, version: int) -> Served:
-        return Served.of(self._store / name / str(version), self._signers, self._most_rows)
+        return Served.of(
+            self._store / name / str(version),
+            self._signers,
+            self._most_rows,
+            explain=self._models[name].explain,
+        )

@@ -37,6 +37,15 @@ def test_a_card_reads_back_exactly() -> None:
     assert again.metrics == CARD.metrics
     assert again.task.options == {"model": "mlp", "hidden": [4, 2]}
     assert again.label == "sepsis-2/3"
+    assert ModelCard.from_bytes(replace(CARD, importance={"age": 0.5}).to_bytes()).importance == {
+        "age": 0.5
+    }
+
+
+def test_a_card_that_was_written_before_importance_reads() -> None:
+    older = json.loads(CARD.to_bytes())
+    del older["importance"]
+    assert ModelCard.from_bytes(json.dumps(older).encode()) == ModelCard.from_bytes(CARD.to_bytes())
 
 
 def test_a_card_is_json_for_people() -> None:

@@ -28,3 +28,10 @@ def test_a_model_without_protection_or_evaluation_says_so() -> None:
 def test_a_columns_name_does_not_break_the_table() -> None:
     card = replace(CARD, schema={"columns": [{"name": "a|b\nc", "kind": "flag"}]})
     assert r"| a\|b c | flag |" in page(card)
+
+
+def test_what_moves_the_model_is_ranked_and_said_to_be_of_no_patient() -> None:
+    assert "What moves it" not in page(CARD)
+    text = page(replace(CARD, importance={"age": 0.125, "crp": 0.9}))
+    assert text.index("| crp | 90.0% |") < text.index("| age | 12.5% |")
+    assert "no patient was asked" in text

@@ -120,6 +120,9 @@ def test_a_lost_hospital_voids_the_attempt_and_the_others_finish(tmp_path: Path)
     found = models(consortium, job)
     assert len(found) == 3
     assert {model.card.cohort_size for model in found.values()} == {3}
+    told = [dict(model.card.importance) for model in found.values()]
+    assert told[0] == told[1] == told[2]
+    assert set(told[0]) == {"age", "pulse", "lactate"}
     for name in found:
         with opened(consortium, name) as hospital:
             account = next(

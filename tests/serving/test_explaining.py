@@ -1,0 +1,124 @@
+"""What moved a prediction, asked for by the protocol's own clients."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+
+from learning.artefact import load
+from learning.explanation import Explainer
+from protocol.config import read
+from protocol.errors import InputError
+from serving.config import ServingConfig
+from serving.dataplane import Caller
+from serving.explaining import MOST_ROWS, Explaining
+from serving.payloads import Request, Tensor
+from serving.refusal import Kind, Refusal
+from serving.server import make_plane
+from tests.serving.test_server import check, inputs
+from tests.serving.ward import ROWS, SCHEMA, Running, configure, expected, fill, serving
+
+NAMES = ("explanation", "explained", "explanation_start", "explanation_gap", "explanation:pulse")
+ALLOWED = [{"name": "sepsis", "explain": True}, {"name": "age"}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained")
+    fill(folder / "models")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    with serving(configure(folder, models=ALLOWED)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("module", [triton_grpc, triton_http])
+def test_an_explanation_comes_beside_the_prediction(
+    server: Running, folder: Path, module: Any
+) -> None:
+    address = server.grpc if module is triton_grpc else server.rest
+    wanted = [module.InferRequestedOutput(name) for name in ("probabilities", *NAMES)]
+    with module.InferenceServerClient(address) as client:
+        result = client.infer("sepsis", inputs(module), outputs=wanted)
+        plain = client.infer("sepsis", inputs(module))
+    check(plain, folder)
+    assert plain.as_numpy("explanation") is None
+    probabilities = result.as_numpy("probabilities")
+    assert (probabilities == expected(folder / "models")).all()
+    given, start, gap = (
+        result.as_numpy(name) for name in ("explanation", "explanation_start", "explanation_gap")
+    )
+    assert given.shape == (3, len(SCHEMA["columns"]))
+    assert result.as_numpy("explained").tolist() == [1, 1, 1]
+    np.testing.assert_allclose(start + given.sum(axis=1) + gap, probabilities[:, 1], atol=1e-12)
+    assert np.abs(gap).max() <= 1e-3
+    pulse = result.as_numpy("explanation:pulse")
+    assert pulse.shape == ROWS["pulse"].shape
+    np.testing.assert_allclose(pulse.sum(axis=(1, 2)), given[:, 3], atol=1e-12)
+    model = load(folder / "models" / "sepsis" / "1")
+    table = {
+        name: rows if name == "pulse" else rows.reshape(-1).tolist() for name, rows in ROWS.items()
+    }
+    own = Explainer(model).explain(model.task.features(table)[0])
+    np.testing.assert_allclose(given, own.columns_NK, atol=1e-12)
+
+
+def test_metadata_lists_what_may_be_asked(server: Running) -> None:
+    with triton_http.InferenceServerClient(server.rest) as client:
+        told = {one["name"]: one for one in client.get_model_metadata("sepsis")["outputs"]}
+        assert told["explanation"]["shape"] == [-1, 4]
+        assert told["explanation:pulse"]["shape"] == [-1, 4, 2]
+        other = [one["name"] for one in client.get_model_metadata("age")["outputs"]]
+    assert set(NAMES) <= set(told)
+    assert not set(NAMES) & set(other)
+
+
+def test_only_where_it_is_allowed(server: Running) -> None:
+    age = triton_http.InferInput("age", [1], "FP64")
+    age.set_data_from_numpy(np.array([60.0]))
+    wanted = [triton_http.InferRequestedOutput("explanation")]
+    with (
+        triton_http.InferenceServerClient(server.rest) as client,
+        pytest.raises(triton_http.InferenceServerException, match="unknown output 'explanation'"),
+    ):
+        client.infer("age", [age], outputs=wanted)
+
+
+def test_in_this_process(folder: Path) -> None:
+    config = read(ServingConfig, configure(folder, models=[{"name": "age", "explain": True}]))
+    plane = make_plane(config, folder)
+
+    def ask(rows: int) -> dict[str, Tensor]:
+        age = Tensor("age", "FP64", np.full(rows, 90.0))
+        wanted = ("explanation", "explanation_gap")
+        request = Request(model="age", inputs=(age,), outputs=wanted)
+        reply = asyncio.run(plane.infer(Caller(), request))
+        return {tensor.name: tensor for tensor in reply.outputs}
+
+    assert list(ask(2)) == ["explanation", "explanation_gap"]
+    assert "explanation" in {name for name, _, _ in plane.describe(Caller(), "age").outputs}
+    with pytest.raises(Refusal, match=f"1 to {MOST_ROWS}; found {MOST_ROWS + 1}") as caught:
+        ask(MOST_ROWS + 1)
+    assert caught.value.kind == Kind.TOO_LARGE
+
+
+def test_a_server_whose_extra_is_missing_does_not_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    config = read(ServingConfig, configure(folder, models=ALLOWED))
+    with pytest.raises(InputError, match=r"fedward\[explain\]"):
+        make_plane(config, folder)
+    with pytest.raises(InputError, match=r"fedward\[explain\]"):
+        Explaining(load(folder / "models" / "age" / "1"))
