@@ -16,7 +16,7 @@ from protocol.config import decode
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Job
 from protocol.keyfile import replace_file, save_secret, sync_folder
-from server.job_folder import JOB, OUTCOME, SIGNATURE, JobFolder, folder_name
+from server.job_folder import ANNOUNCED, JOB, OUTCOME, SIGNATURE, JobFolder, folder_name
 
 HEADS = "heads.json"
 MIN_PREFIX = 4
@@ -92,6 +92,12 @@ class Archive:
         """Jobs without an outcome."""
         going = (folder for folder in self._folders() if not (folder.path / OUTCOME).exists())
         return tuple(folder for folder in going if not _problem(folder))
+
+    def unannounced(self) -> tuple[JobFolder, ...]:
+        """Jobs with an outcome that not everybody has heard of (`JobFolder.mark_announced`)."""
+        ended = (folder for folder in self._folders() if (folder.path / OUTCOME).exists())
+        fresh = (folder for folder in ended if not (folder.path / ANNOUNCED).exists())
+        return tuple(folder for folder in fresh if not _problem(folder))
 
     def damaged(self) -> tuple[str, ...]:
         """What is wrong with folders that do not hold the job of their name, such as copies.

@@ -30,6 +30,7 @@ EVENTS = "events.jsonl"
 RUNS = "runs.jsonl"
 OUTCOME = "outcome.json"
 MODEL = "model.f64"
+ANNOUNCED = "announced"
 STOP = "stop"
 PART = ".part"
 
@@ -198,6 +199,14 @@ class JobFolder:
         _replace(self.path / OUTCOME, json.dumps(asdict(ended), indent=2, sort_keys=True).encode())
         for path in (self.path / CHECKPOINT, *self.path.glob(f"*{PART}")):
             path.unlink(missing_ok=True)
+
+    def mark_announced(self) -> None:
+        """Note that whoever wants to hear of the job's end has heard of it.
+
+        Raises:
+            FedwardError: The disk is full or fails.
+        """
+        _replace(self.path / ANNOUNCED, b"")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,13 @@ import secrets
 import signal
 import subprocess
 import sys
+from typing import IO, cast
 
 from protocol.keyfile import replace_file
 from server.config import ENVIRONMENT, Folder
+from server.transcript import Listener, Transcript
 
+TRANSCRIPT = "superlink.log"
 _GRACE_S = 10.0
 _SECRET_BYTES = 32
 # Without these a coordinator keeps twice the memory that its messages need.
@@ -34,6 +37,8 @@ class SuperLink:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._transcript = Transcript(folder.state / TRANSCRIPT)
+        self._listener: Listener | None = None
 
     def start(self) -> None:
         """Start it with a new secret; it ends with this process, however this one ends.
@@ -45,16 +50,16 @@ class SuperLink:
         (state / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
         secret = secrets.token_hex(_SECRET_BYTES).encode()
         replace_file(self._folder.superlink_secret, secret)
-        with (state / "superlink.log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
-                [sys.executable, "-P", "-m", "server.superlink", str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(self._folder),
-                cwd=state,
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(  # noqa: S603 - nothing in it comes from outside
+            [sys.executable, "-P", "-m", "server.superlink", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(self._folder),
+            cwd=state,
+            start_new_session=True,
+        )
+        self._listener = self._transcript.follow(cast("IO[bytes]", self._process.stdout))
 
     @property
     def pid(self) -> int:
@@ -76,6 +81,9 @@ class SuperLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._listener is not None:
+            self._listener.join(_GRACE_S)
+        self._transcript.close()
 
 
 def environment(folder: Folder) -> dict[str, str]:

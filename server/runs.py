@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.bundle import SignedJob
+from server.announcements import Tell
 from server.config import Folder
 from server.control import Control
 from server.job_folder import JobFolder
@@ -18,7 +19,6 @@ from server.upkeep import Effort
 
 CLAIM_S = 30.0
 TRANSCRIPT = "jobs.log"
-Tell = Callable[[str, str], None]
 
 
 @dataclass

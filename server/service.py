@@ -15,15 +15,15 @@ from threading import Event
 
 from protocol.errors import FedwardError
 from protocol.roster import Roster
+from server.announcements import Announcements, Tell
 from server.archive import Archive
 from server.config import Folder
 from server.control import Control, LinkError, Node
-from server.history import Record
 from server.job_folder import JobFolder
 from server.link import SuperLink
 from server.presence import Presence, hold, lock_of
 from server.readiness import check_certificates, check_disk, check_roster
-from server.runs import Runs, Tell
+from server.runs import Runs
 from server.runtime import Runtime
 from server.upkeep import Effort, clock_step, lost, register
 from server.webhook import Webhook
@@ -52,6 +52,7 @@ class Service:
         self._control: Control | None = None
         self._runtime: Runtime | None = None
         self._runs = Runs(folder, tell)
+        self._announcements = Announcements(self._archive, tell, webhook)
         self._starts = Effort()
         self._silent_since = 0.0
         self._ready = False
@@ -117,7 +118,8 @@ class Service:
         """
         self._watch_clock_and_disk()
         self._watch_certificates()
-        self._announce_ended()
+        for job in self._announcements.look():
+            self._watched.pop(job.digest, None)
         self._runs.look()
         if not self._keep_up():
             return
@@ -221,17 +223,6 @@ class Service:
                     said = {"hospital": name, "job": job.job.name, "digest": job.digest}
                     self._webhook.tell("hospital-lost", said)
         self._hospitals = found
-
-    # -- jobs -----------------------------------------------------------------------------------
-
-    def _announce_ended(self) -> None:
-        for digest, job in list(self._watched.items()):
-            if job.outcome is None:
-                continue
-            del self._watched[digest]
-            record = Record.of(job)
-            self._tell("job", f"{job.job.name}: {record.status} {record.reason}".rstrip())
-            self._webhook.tell("job-ended", record.to_json())
 
     # -- surroundings ---------------------------------------------------------------------------
 

@@ -17,12 +17,12 @@ from rich.console import Console
 
 from protocol.errors import BusyError
 from protocol.lockfile import is_locked
+from server.announcements import Tell
 from server.config import ENVIRONMENT, Folder
 from server.link import environment
 from server.options import DEFAULT
 from server.presence import lock_of
 from server.readiness import check_port, check_ready
-from server.runs import Tell
 from server.service import Service
 from server.webhook import Webhook
 

@@ -1,7 +1,8 @@
 """Tells a web address when a job ends or a hospital is lost, and never keeps anybody waiting.
 
 What is sent is declared or public: names, status, rounds, seconds, bytes, epsilon. Messages are
-sent by a thread of their own; one that cannot be delivered is dropped, and the log says so.
+sent by a thread of their own; one that cannot be delivered is dropped, and the log says so. Whoever
+must know whether it was taken is told.
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from protocol.errors import FedwardError
 
 TIMEOUT_S = 5.0
 TRIES = 3
 PAUSE_S = 1.0
 MAX_WAITING = 100
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class _Message:
+    body: bytes
+    delivered: Callable[[], None]
 
 
 class Webhook:
@@ -36,23 +50,28 @@ class Webhook:
         self._url = url
         self._complain = complain
         self._pause_s = pause_s
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[_Message | None] = queue.Queue(MAX_WAITING)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="webhook", daemon=True)
         if url is not None:
             self._thread.start()
 
-    def tell(self, kind: str, said: Mapping[str, object]) -> None:
+    def tell(
+        self, kind: str, said: Mapping[str, object], *, delivered: Callable[[], None] = _nothing
+    ) -> None:
         """Send a message soon; returns at once.
 
         Args:
             kind: `job-ended` or `hospital-lost`.
             said: What happened.
+            delivered: Called once the message was taken, or at once where there is no address.
         """
+        message = _Message(json.dumps({"kind": kind, **said}).encode(), delivered)
         if self._url is None:
+            self._confirm(message)
             return
         try:
-            self._waiting.put_nowait(json.dumps({"kind": kind, **said}).encode())
+            self._waiting.put_nowait(message)
         except queue.Full:
             self._complain("the webhook is too slow: a message was dropped")
 
@@ -66,15 +85,22 @@ class Webhook:
             self._thread.join(wait_s)
 
     def _deliver(self) -> None:
-        while (body := self._waiting.get()) is not None:
+        while (message := self._waiting.get()) is not None:
             for number in range(TRIES):
                 if number:
                     self._closing.wait(self._pause_s * 2 ** (number - 1))
-                problem = self._post(body)
+                problem = self._post(message.body)
                 if not problem:
+                    self._confirm(message)
                     break
             else:
                 self._complain(f"the webhook did not take a message: {problem}")
+
+    def _confirm(self, message: _Message) -> None:
+        try:
+            message.delivered()
+        except FedwardError as error:
+            self._complain(str(error))
 
     def _post(self, body: bytes) -> str:
         """Why it was not delivered, nothing if it was."""

@@ -1,0 +1,46 @@
+"""Jobs that ended are announced once: in the log, and to the webhook until it has taken it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from server.archive import Archive
+from server.history import Record
+from server.job_folder import JobFolder
+from server.webhook import Webhook
+
+Tell = Callable[[str, str], None]
+
+
+class Announcements:
+    """Says of each job once how it ended; what was said is kept in the job's folder.
+
+    Args:
+        archive: The coordinator's jobs.
+        tell: Called with a kind and a line for the administrator.
+        webhook: Told as well.
+    """
+
+    def __init__(self, archive: Archive, tell: Tell, webhook: Webhook) -> None:
+        self._archive = archive
+        self._tell = tell
+        self._webhook = webhook
+        self._told: set[str] = set()
+
+    def look(self) -> tuple[JobFolder, ...]:
+        """Announce what ended since the last look, or while nobody looked.
+
+        Returns:
+            Those jobs.
+
+        Raises:
+            FedwardError: What a job's folder says of its end cannot be read; that job is passed
+                over from now on.
+        """
+        ended = tuple(job for job in self._archive.unannounced() if job.digest not in self._told)
+        for job in ended:
+            self._told.add(job.digest)
+            record = Record.of(job)
+            self._tell("job", f"{job.job.name}: {record.status} {record.reason}".rstrip())
+            self._webhook.tell("job-ended", record.to_json(), delivered=job.mark_announced)
+        return ended
