@@ -4,7 +4,7 @@
 
 Every row runs in processes of its own on one core: hospitals encrypt one after the other, a
 coordinator adds, one hospital decrypts; from 10 million values on there are all cores, which only
-Fedward's hospitals can use. Times are medians, of the hospitals or of three decryptions: on one
+Fedward's hospitals can use. Times are medians, of the hospitals or of seven decryptions: on one
 core the processor's, which is what passes on a machine that does nothing else, and the clock's from
 10 million values on. A sum's time includes making what is sent back. Uploads hold everything that
 is sent, presence and tag words included. `bits` are those of a hospital's digit in mode `local`,
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 FEDWARD = [("local", 8), ("local", 12), ("local", 16), ("distributed", 22), ("distributed", 32)]
 PEERS = [("ckks", 40), ("tenseal bfv", 16), ("paillier, extrapolated", 16), ("float32", 32)]
-REPEATS = 3
+REPEATS = 7
 ALL_CORES = 10_000_000
 LIMITS = """\
 upload: the entropy of a digit of the sum and the noise that hides it. encrypt: the library's own

@@ -8,9 +8,11 @@ Opacus' two, so that whatever else the machine does falls on both; `x Opacus 64`
 Opacus in float64. `MiB` is how far the peak memory of a process that runs nothing else rises;
 `--quick` leaves it out. `opacus` lines are Opacus as it is commonly used (float32,
 GradSampleModule, whole batch), `opacus64` lines the same in float64; `engine` lines are ours
-(float64, in the parts that the hospital's training takes). `error` is the relative distance to the
-engine's one-pass sum. `others` is by how much, in units of the clip, the sum of the other records
-moves when one record is taken out: nothing but rounding, and what the clip's margin has to pay for.
+(float64, in the parts that the hospital's training takes; `alone` one record after the other, which
+needs no assumption about kinks), and `x engine` is against the one-pass line. `error` is the
+relative distance to the engine's one-pass sum. `others` is by how much, in units of the clip, the
+sum of the other records moves when one record is taken out: nothing but rounding, and what the
+clip's margin has to pay for.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ METHODS = (
     "engine hooks",
     "engine ghost",
     "engine patient",
+    "engine alone",
 )
 
 
@@ -122,6 +125,7 @@ class Result:
     time_ms: float | None = None
     by_opacus: float | None = None
     by_opacus64: float | None = None
+    by_engine: float | None = None
     memory_mib: float | None = None
     error: float | None = None
     others: float | None = None
@@ -201,13 +205,14 @@ def prepare(name: str, method: str) -> Sum:
 def ours(model: nn.Module, kind: str, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Sum:
     """The engine as a hospital's training sets it up."""
     length = sum(parameter.numel() for parameter in model.parameters())
+    together = max(1, min(MAX_BATCH, MAX_GRADIENTS // length))
     engine = Engine(
         model,
         loss_per_record,
         clip=CLIP,
         unit="patient" if kind == "patient" else "record",
-        clipping=cast("Clipping", "auto" if kind == "patient" else kind),
-        max_batch=max(1, min(MAX_BATCH, MAX_GRADIENTS // length)),
+        clipping=cast("Clipping", "auto" if kind in ("patient", "alone") else kind),
+        max_batch=1 if kind == "alone" else together,
     )
     patient = np.arange(len(y)) // 2
     return lambda rows: engine.clipped_sum(x[rows], y[rows], patient[rows])
@@ -278,6 +283,7 @@ def measure(name: str, repeats: int, *, memory: bool) -> list[Result]:
                 time_ms=float(times[method].min()),
                 by_opacus=float(np.median(times[method] / opacus)),
                 by_opacus64=float(np.median(times[method] / opacus64)),
+                by_engine=float(np.median(times[method] / times["engine onepass"])),
                 memory_mib=memory_apart(name, method) if memory else None,
                 error=float(error) if clipped else None,
                 others=moved(sums[method]) if clipped else None,
@@ -299,6 +305,7 @@ HEADINGS = {
     "by_plain": "x plain",
     "by_opacus": "x Opacus",
     "by_opacus64": "x Opacus 64",
+    "by_engine": "x engine",
     "memory_mib": "MiB",
     "error": "error",
     "others": "others",

@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from case import Case
 from report import Row, parser_of, publish
-from round import ALL, Case, measure, peak_mb
+from round import ALL, measure, peak_mb
 
 HEADINGS = {
     "sites": "hospitals",

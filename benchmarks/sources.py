@@ -1,9 +1,10 @@
 """How long and how much memory it takes to train on a source that is larger than memory allows.
 
-Run `python benchmarks/sources.py`, with `--rows` for other sizes and `--json` for programs. Every
-kind of source is written to a temporary folder and read by a fresh process, whose largest memory
-the operating system tells: from the files to both sides of the split, and one step of training on
-all records. Numbers are invented; a patient has five rows.
+    python benchmarks/sources.py [--json [FILE]] [--rows 5000000] [--kinds csv parquet sqlite]
+
+Every kind of source is written to a temporary folder and read by a fresh process, whose largest
+memory the operating system tells: from the files to both sides of the split, and one step of
+training on all records. Numbers are invented; a patient has five rows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from report import parser_of, publish
 
 from client.data.config import CsvConfig, Database, ParquetConfig, SourceConfig, SqlConfig
 from client.data.gathering import gather_sides
@@ -37,6 +36,15 @@ ROWS = 5_000_000
 CHUNK = 100_000
 NUMBERS = tuple(f"x{place}" for place in range(12))
 TARGET_MB = 1500
+HEADINGS = {
+    "kind": "kind",
+    "file_mb": "file MB",
+    "records": "records",
+    "read_s": "read s",
+    "step_s": "step s",
+    "records_mb": "records MB",
+    "memory_mb": "peak MB",
+}
 SCHEMA: dict[str, Any] = {
     "columns": [
         {"name": name, "kind": "number", "low": -5, "high": 5, "spread": 1} for name in NUMBERS
@@ -125,6 +133,7 @@ def train(kind: str, folder: Path) -> dict[str, float]:
         "records": len(records) + len(held),
         "read_s": read - begun,
         "step_s": time.perf_counter() - read,
+        "records_mb": (records.x_NF.nbytes + held.x_NF.nbytes) / 1e6,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -138,35 +147,26 @@ def measure(kind: str, rows: int) -> dict[str, Any]:
         return {"kind": kind, "file_mb": size / 1e6, **json.loads(done.stdout)}
 
 
-def show(results: Sequence[dict[str, Any]]) -> None:
-    grid = Table(box=SIMPLE_HEAD, title=f"Sources; at most {TARGET_MB} MB of memory are allowed")
-    for name in results[0]:
-        grid.add_column(name, justify="left" if name == "kind" else "right")
-    for result in results:
-        numbers = [
-            f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-            for value in (value for value in result.values() if not isinstance(value, str))
-        ]
-        grid.add_row(result["kind"], *numbers)
-    Console().print(grid)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table; exit code 1 where a process takes more memory than is allowed."""
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(train(options.child[0], Path(options.child[1]))))
         return
-    results = [measure(kind, options.rows) for kind in options.kinds]
-    if options.json:
-        print(json.dumps(results, indent=2))
-    else:
-        show(results)
-    sys.exit(any(result["memory_mb"] > TARGET_MB for result in results))
+    rows = [measure(kind, options.rows) for kind in options.kinds]
+    publish(
+        "Gathering and one step of training",
+        rows,
+        target=options.json,
+        packages=("numpy", "torch", "polars"),
+        headings=HEADINGS,
+        notes=[f"At most {TARGET_MB:,} MB of memory are allowed."],
+    )
+    sys.exit(any(row["memory_mb"] > TARGET_MB for row in rows))
 
 
 if __name__ == "__main__":

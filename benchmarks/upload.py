@@ -54,7 +54,7 @@ def run_case(
     *,
     hidden: Sequence[int],
     schema: dict[str, Any],
-    shares: Mapping[str, Mapping[str, Sequence[str]]],
+    shares: Mapping[str, Mapping[str, list[str]]],
     rounds: int = 1,
 ) -> tuple[Job, Outcome]:
     """A job of virtual hospitals, from founding them to the finished model."""

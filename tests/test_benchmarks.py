@@ -25,6 +25,7 @@ ENCRYPTION_KEYS = {
     "max_error",
     "peak_growth_mb",
 }
+SIZE = ["--sites", "3", "--parameters", "100", "--records", "20", "--rounds", "2"]
 SMALL = {
     "accounting.py": (["--quick"], {"events", "epsilon", "ms", "dp_accounting_ms"}),
     "ledger.py": (["--events", "2"], {"ledger", "events", "p50_ms", "p95_ms", "cpu_ms"}),
@@ -37,10 +38,19 @@ SMALL = {
         ["--requests", "5", "--seconds", "0.2"],
         {"server", "p50_ms", "p99_ms", "p50_ratio", "per_second", "throughput_ratio"},
     ),
+    "round.py": ([*SIZE, "--evaluate", "1"], {"sites", "parameters", "phase", "ms", "cpu_ms"}),
+}
+LARGER = {
+    "demo.py": ([], {"arm", "rounds", "s", "cpu_s", "slowest_cpu_s"}),
+    "privacy_overhead.py": (
+        ["--models", "mlp", "--quick", "--repeats", "1"],
+        {"model", "method", "time_ms", "by_opacus", "by_opacus64", "error", "others"},
+    ),
     "scale.py": (
-        ["--sites", "3", "--parameters", "100", "--records", "20", "--rounds", "2"],
+        SIZE,
         {"sites", "parameters", "round_s", "job_s", "wall_s", "peak_mb", "grown_mb", "adding_mb"},
     ),
+    "sources.py": (["--rows", "20000"], {"kind", "records", "read_s", "records_mb", "memory_mb"}),
 }
 
 
@@ -56,9 +66,8 @@ def rows_of(script: str, *options: str) -> list[dict[str, Any]]:
 
 
 def test_every_measurement_is_listed_here() -> None:
-    assert set(SMALL) | {"encryption.py", "upload.py", "nvflare.py", "federation.py"} <= set(
-        SCRIPTS
-    )
+    apart = {"encryption.py", "upload.py", "nvflare.py", "federation.py"}
+    assert {*SMALL, *LARGER, *apart} == set(SCRIPTS)
 
 
 def test_rounds_over_connections_say_what_they_measure() -> None:
@@ -90,7 +99,17 @@ def test_every_script_says_what_it_does(script: str) -> None:
 
 @pytest.mark.parametrize("script", SMALL)
 def test_small_measurements_print_the_rows_that_they_promise(script: str) -> None:
-    options, keys = SMALL[script]
+    check_rows(script, *SMALL[script])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("script", LARGER)
+def test_larger_measurements_print_the_rows_that_they_promise(script: str) -> None:
+    check_rows(script, *LARGER[script])
+
+
+def check_rows(script: str, options: list[str], keys: set[str]) -> None:
     rows = rows_of(script, *options)
     assert rows
     assert all(keys <= set(row) for row in rows)

@@ -15,6 +15,8 @@ from protocol.jobs import Packing
 
 Words = npt.NDArray[np.uint64]
 Values = npt.NDArray[np.int64]
+_BLOCK = 1 << 15
+"""Words that are unpacked at a time: they stay in the processor's cache."""
 
 
 def pack(values_N: Values, packing: Packing) -> Words:
@@ -63,15 +65,17 @@ def unpack(words_W: Words, count: int, packing: Packing) -> Values:
     half = (radix - 1) // 2
     # Shifted by half in every digit the word is a plain number in base B.
     shift = half * (radix**digits - 1) // (radix - 1)
-    rest_W = words_W + np.uint64(shift)
-    rest_W -= rest_W // np.uint64(t) * np.uint64(t)
     values_DW = np.empty((digits, width), dtype=np.int64)
-    for digit in range(digits - 1):
-        quotient_W = rest_W // np.uint64(radix)
-        np.subtract(rest_W, quotient_W * np.uint64(radix), out=values_DW[digit], casting="unsafe")
-        rest_W = quotient_W
-    values_DW[digits - 1] = rest_W
-    values_DW -= half
+    for start in range(0, width, _BLOCK):
+        rest_B = words_W[start : start + _BLOCK] + np.uint64(shift)
+        rest_B -= rest_B // np.uint64(t) * np.uint64(t)
+        values_DB = values_DW[:, start : start + _BLOCK]
+        for values_B in values_DB[:-1]:
+            quotient_B = rest_B // np.uint64(radix)
+            np.subtract(rest_B, quotient_B * np.uint64(radix), out=values_B, casting="unsafe")
+            rest_B = quotient_B
+        values_DB[-1] = rest_B
+        values_DB -= half
     return values_DW.reshape(-1)[:count]
 
 

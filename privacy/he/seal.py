@@ -101,8 +101,9 @@ class Cipher:
         # The ciphertext (0, floor(q / t)) decrypts to the rounded t / q floor(q / t) s, which is s.
         first_SN, second_SN = np.zeros((2, 1, self._parameters.degree), dtype=np.uint64)
         second_SN[0, 0] = self._parameters.step
-        words_N: Words = self.decrypt(first_SN, second_SN)[0]
-        return words_N
+        words_SN = np.zeros_like(first_SN)
+        self.decrypt(first_SN, second_SN, out=words_SN)
+        return words_SN.reshape(-1)
 
     def encrypt(self, words_SN: Words) -> tuple[Bytes, Words]:
         """Fresh symmetric ciphertexts as S x 64 bytes of seeds and S x N residues c0.
@@ -124,14 +125,14 @@ class Cipher:
                 seeds_SB[index] = record[-SEED_BYTES:]
         return seeds_SB, first_SN
 
-    def decrypt(self, first_SN: Words, second_SN: Words) -> Words:
-        """Coefficients below t, S x N, of the ciphertexts (c0, c1).
+    def decrypt(self, first_SN: Words, second_SN: Words, *, out: Words) -> None:
+        """Coefficients below t of the ciphertexts (c0, c1).
 
         Args:
             first_SN: Residues c0 below q.
             second_SN: Residues c1 below q, no polynomial zero.
+            out: S x N zeros, where the coefficients go.
         """
-        out_SN = np.zeros(first_SN.shape, dtype=np.uint64)
         ciphertext, plain = sealapi.Ciphertext(), sealapi.Plaintext()
         with _Scratch(self._parameters) as source, _Scratch(self._parameters) as target:
             head = len(self._parameters.records.plaintext_head) - HEADER_SIZE
@@ -141,8 +142,7 @@ class Cipher:
                 self._decryptor.decrypt(source.load(ciphertext), plain)
                 # SEAL drops leading zero coefficients, so the head varies and is not compared.
                 record = target.save(plain)[head:]
-                out_SN[index, : record.size // 8] = record.view(np.uint64)
-        return out_SN
+                out[index, : record.size // 8] = record.view(np.uint64)
 
 
 class _Scratch:

@@ -119,23 +119,24 @@ class SecretKey:
         shape.check_residues(len(residues))
         received = np.frombuffer(residues, dtype=np.uint8)
         first, second = received[: shape.first_size], received[shape.first_size :]
-        words_W = shared(8 * num_words).view(np.uint64)
+        words_SN = shared(8 * shape.ciphertexts * shape.degree).view(np.uint64)
+        words_SN = words_SN.reshape(-1, shape.degree)
 
         def decrypt(block: int) -> None:
             start = block * BLOCK
-            part_W = words_W[start : start + BLOCK]
-            first_W = _read(first, start, rounded(part_W.size), shape)
+            first_W = _read(first, start, rounded(min(num_words - start, BLOCK)), shape)
             first_SN = _blocks(first_W, shape.degree)
             second_SN = _read(second, start, first_SN.size, shape).reshape(first_SN.shape)
             if not second_SN.any(axis=1).all():
                 raise IntegrityError(
                     "an encrypted sum", expected="ciphertexts that are not transparent"
                 )
-            part_W[:] = self._cipher.decrypt(first_SN, second_SN).reshape(-1)[: part_W.size]
+            at = start // shape.degree
+            self._cipher.decrypt(first_SN, second_SN, out=words_SN[at : at + len(first_SN)])
 
         refused = IntegrityError("an encrypted sum", expected="residues of ciphertexts")
         spread(-(-num_words // BLOCK), decrypt, refused)
-        return words_W
+        return words_SN.reshape(-1)[:num_words]
 
     def __reduce__(self) -> NoReturn:
         """Keys are sealed, never serialised by chance."""

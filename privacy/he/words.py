@@ -131,6 +131,8 @@ def _tags(words_W: Words, key: bytes, t: int) -> Words:
 
 def _rows(words_W: Words) -> Words:
     """Words in rows, filled up with zeros: so many products add up below 2^64 in a column."""
+    if words_W.size % _ROWS == 0:
+        return words_W.reshape(_ROWS, -1)
     width = -(-words_W.size // _ROWS)
     rows = np.zeros((_ROWS, width), dtype=np.uint64)
     rows.reshape(-1)[: words_W.size] = words_W

@@ -33,6 +33,15 @@ def test_words_hold_the_digits_of_a_number_in_base_radix(case: tuple[Packing, li
     assert unpack(words, len(values), packing).tolist() == values
 
 
+@pytest.mark.parametrize("radix", [4, 101, 2**32])
+def test_long_vectors_are_unpacked_in_parts(radix: int) -> None:
+    packing = parameters_for(radix=radix, max_sites=10)
+    half = (radix - 1) // 2
+    count = 70_000 * packing.digits_per_word + 1
+    values = np.random.Generator(np.random.PCG64(radix)).integers(-half, half + 1, count)
+    assert np.array_equal(unpack(pack(values, packing), count, packing), values)
+
+
 @given(cases(), st.integers(0, 2**32))
 def test_packing_is_linear_even_beyond_the_digits_range(
     case: tuple[Packing, list[int]], seed: int
