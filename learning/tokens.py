@@ -24,7 +24,7 @@ import numpy.typing as npt
 from learning.task import FloatArray
 
 PRIME = 2**31 - 1
-"""Numbers of words and n-grams are below this; 0 stands for no word."""
+"""Numbers of words and n-grams are below this; 0 stands for no word, so no n-gram goes over it."""
 
 # Public and arbitrary; its product with a number below PRIME is an exact 64-bit integer.
 _BASE = 5**13
@@ -32,8 +32,10 @@ _BASE = 5**13
 _PERSON = b"fedward words"
 _DIGIT = re.compile(r"\d")
 # What stands between blanks and punctuation; marks of accents and vowels stay with their letters.
+# An end of sentences or lines, the only thing that has no letter first, is a word without letters.
 _WORD = re.compile(
-    r"[^\s!-/:-@\[-`{-~\u00a1\u00a7\u00ab\u00b6\u00b7\u00bb\u00bf\u2000-\u206f\u3000-\u303f]+"
+    r"([^\s!-/:-@\[-`{-~\u00a1\u00a7\u00ab\u00b6\u00b7\u00bb\u00bf\u2000-\u206f\u3000-\u303f]+)"
+    r"|[.:;!?\n\u0964\u3002][^\w]*(?=\w)"
 )
 
 
@@ -41,13 +43,13 @@ def words(text: str) -> Iterator[str]:
     """The words of a text, in order, in one spelling (NFKC, case folded, every digit a 0).
 
     A number's digits are dropped: identifiers get no number of their own, and a laboratory value
-    belongs in a column of numbers.
+    belongs in a column of numbers. Between two sentences stands a word without letters.
 
-    >>> list(words("No fever; BP 120/80, Hb 7.5"))
-    ['no', 'fever', 'bp', '000', '00', 'hb', '0', '0']
+    >>> list(words("No fever. BP 120/80, Hb 7,5"))
+    ['no', 'fever', '', 'bp', '000', '00', 'hb', '0', '0']
     """
     folded = normalize("NFKC", normalize("NFKC", text).casefold())
-    return (match.group() for match in _WORD.finditer(_DIGIT.sub("0", folded)))
+    return (match[1] or "" for match in _WORD.finditer(_DIGIT.sub("0", folded)))
 
 
 def word_number(word: str) -> int:
@@ -76,7 +78,7 @@ def hashed(texts: Sequence[str | None], length: int) -> tuple[FloatArray, npt.ND
     """
     number_NL = np.zeros((len(texts), length))
     cut_N = np.zeros(len(texts), dtype=np.bool_)
-    known: dict[str, int] = {}
+    known = {"": 0}
     for row, text in enumerate(texts):
         found = list(islice(words(text or ""), length + 1))
         cut_N[row] = len(found) > length

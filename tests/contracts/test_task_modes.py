@@ -14,6 +14,8 @@ from privacy.plan import PrivacyRequest
 from protocol.config import parse
 from protocol.jobs import Named
 from server.requests import JobRequest, TrainingRequest
+from simulations.arrays import Column as Cells
+from simulations.arrays import save_npz
 from simulations.config import Arm, DataConfig, Simulation, SimulationConfig
 from simulations.partition import Partition
 from simulations.sweep import run
@@ -23,17 +25,22 @@ ROWS = 90
 FIRST = {case.name: case for case in reversed(CASES.values())}
 
 
-def cells(column: Column, rng: np.random.Generator) -> list[str]:
+def cells(column: Column, rng: np.random.Generator) -> Cells:
     """Plausible values of a column."""
+    if column.kind == "array":
+        low, high = column.bounds
+        return low + (high - low) * rng.random((ROWS, *column.shape))
     if column.kind == "number":
         low, high = column.bounds
         return [f"{low + (high - low) * part:.3f}" for part in rng.random(ROWS)]
+    if column.kind == "text":
+        return [" ".join(rng.choice(["no", "fever", "cough"], size=4)) for _ in range(ROWS)]
     choices = column.labels or ("0", "1")
     return [choices[code] for code in rng.integers(len(choices), size=ROWS)]
 
 
-def write_table(path: Path, case: Case) -> None:
-    """Invented rows with every column that a case's schema names."""
+def write_table(folder: Path, case: Case) -> Path:
+    """Invented rows with every column that a case's schema names, and where they stand."""
     schema, rng = parse(Schema, case.schema, "schema"), np.random.default_rng(0)
     table = {column.name: cells(column, rng) for column in (*schema.columns, *schema.targets)}
     label = schema.label
@@ -41,16 +48,20 @@ def write_table(path: Path, case: Case) -> None:
     table[label.name] = cells(kind, rng)
     if schema.patient is not None:
         table[schema.patient] = [str(row) for row in range(ROWS)]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    if any(column.kind == "array" for column in schema.columns):
+        save_npz(folder / "data.npz", table)
+        return folder / "data.npz"
+    with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table)
         writer.writerows(zip(*table.values(), strict=True))
+    return folder / "data.csv"
 
 
 @pytest.mark.parametrize("name", sorted(FIRST))
 def test_a_private_job_ends_with_a_model(name: str, tmp_path: Path) -> None:
     case = FIRST[name]
-    write_table(tmp_path / "data.csv", case)
+    path = write_table(tmp_path, case)
     request = JobRequest(
         name="contract",
         dataset="contract",
@@ -65,7 +76,7 @@ def test_a_private_job_ends_with_a_model(name: str, tmp_path: Path) -> None:
     config = SimulationConfig(
         name="contract",
         job=Path("unused"),
-        data=DataConfig(path=tmp_path / "data.csv"),
+        data=DataConfig(path=path),
         partition=Partition(kind="iid"),
         arms=(Arm(arm="distributed", epsilon=3.0), Arm(arm="local", epsilon=3.0)),
         hospitals=3,

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from learning.networks import set_weights
 from learning.task import (
+    Cells,
     FloatArray,
     FloatVector,
     IntVector,
@@ -68,6 +69,13 @@ COUNTED = {"columns": COLUMNS, "label": {"name": "beds", "low": 0, "high": 40}}
 FLAGS = [{"name": "stroke", "kind": "flag"}, {"name": "fall", "kind": "flag"}]
 MANY = {**TWO, "targets": FLAGS}
 FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
+NOTE = {"name": "note", "kind": "text", "length": 6, "may_be_missing": True}
+NOTED = {**TWO, "columns": [NOTE, *COLUMNS, {**NOTE, "name": "plan", "length": 3}]}
+SMALL = {"buckets": 24, "width": 4}
+IMAGE = {"name": "image", "kind": "array", "shape": [1, 5, 4], "low": 0, "high": 255}
+SERIES = {"name": "series", "kind": "array", "shape": [7, 2], "low": -5, "high": 5}
+IMAGED = {**TWO, "columns": [COLUMNS[0], {**IMAGE, "may_be_missing": True}, *COLUMNS[1:]]}
+TRACED = {**TWO, "columns": [*COLUMNS, SERIES]}
 
 CASES = {
     "logistic": Case("diagnosis", TWO),
@@ -92,7 +100,23 @@ CASES = {
     "labels of patients": Case(
         "labels", {**MANY, "patient": "pid"}, {"model": "mlp", "hidden": [4]}
     ),
+    "text": Case("text", NOTED, {"buckets": 24}),
+    "text of patients": Case(
+        "text", {**NOTED, "patient": "pid", "targets": FLAGS}, {"model": "bag", **SMALL}
+    ),
+    "text by a transformer": Case("text", NOTED, {"model": "transformer", **SMALL}),
     "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
+    "imaging": Case("imaging", IMAGED, {"widths": [2, 4], "centres": [99], "spreads": [40]}),
+    "signals of patients": Case(
+        "signals",
+        {**TRACED, "patient": "pid", "targets": FLAGS},
+        {"widths": [2, 4], "kernel": 3},
+    ),
+    "signals by a gated unit": Case(
+        "signals",
+        {**TRACED, "label": FOUR["label"]},
+        {"model": "recurrent", "frame": 2, "state": 3},
+    ),
 }
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -199,18 +223,31 @@ HOSTILE: list[str | float | None] = [
 ]  # fmt: skip
 
 
+def hostile_array(shape: tuple[int, ...], seed: int) -> FloatArray:
+    """Numbers within bounds and beyond, gaps and what is no number."""
+    rng = np.random.default_rng(seed)
+    odd = np.array([np.nan, np.inf, -np.inf, 3e38, -1e300, 0.0])
+    return np.where(
+        rng.random(shape) < 0.3, rng.choice(odd, size=shape), 300 * rng.normal(size=shape)
+    )
+
+
 @st.composite
-def tables(draw: st.DrawFn, task: Task) -> dict[str, list[str | float | None]]:
+def tables(draw: st.DrawFn, task: Task) -> dict[str, Cells]:
     """Tables of anything: hostile values, text, numbers, and labels that are mostly known."""
     rows = draw(st.integers(0, 6))
     cell = st.one_of(st.sampled_from(HOSTILE), st.floats(), st.text(max_size=4))
     mostly = {
         name: st.one_of(st.sampled_from(values), cell) for name, values in known(task).items()
     }
-    return {
+    table: dict[str, Cells] = {
         name: draw(st.lists(mostly.get(name, cell), min_size=rows, max_size=rows))
         for name in task.schema.column_names
     }
+    for column in task.schema.columns:
+        if column.kind == "array":
+            table[column.name] = hostile_array((rows, *column.shape), draw(st.integers(0, 99)))
+    return table
 
 
 def known(task: Task) -> dict[str, list[str | float | None]]:
@@ -329,7 +366,7 @@ def linked_by_torch(case: Case, task: Any, z_NO: torch.Tensor) -> list[torch.Ten
     if case.name == "demand":
         label = task.schema.label
         return [(z_NO.sort(dim=1).values * 5.0).clip(label.low, label.high)]
-    if case.name == "labels":
+    if task.schema.targets:
         return [torch.sigmoid(z_NO)]
     if z_NO.shape[1] > 1:
         return [torch.softmax(z_NO, dim=1)]

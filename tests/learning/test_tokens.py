@@ -36,6 +36,7 @@ def of(*columns: Column) -> Schema:
         ("ﬁbrillation", "fibrillation"),
         ("120/80", "999 11"),
         ("no-fever", "no fever."),
+        ("No fever.\n\n- Chills", "no fever; chills"),
     ],
 )
 def test_spellings_of_one_word_are_one(one: str, other: str) -> None:
@@ -44,7 +45,7 @@ def test_spellings_of_one_word_are_one(one: str, other: str) -> None:
 
 def test_words_of_other_scripts_keep_their_marks() -> None:
     assert list(words("बुखार नहीं")) == ["बुखार", "नहीं"]
-    assert list(words("¿Fiebre? «no»")) == ["fiebre", "no"]
+    assert list(words("¿Fiebre? «no»")) == ["fiebre", "", "no"]
 
 
 @given(st.lists(st.one_of(st.none(), st.text()), max_size=4), st.integers(1, 5))
@@ -55,8 +56,15 @@ def test_any_text_becomes_whole_numbers_of_its_own(texts: list[str | None], leng
     for row, text in enumerate(texts):
         alone_1L, alone_1 = hashed([text], length)
         assert (alone_1L[0] == number_NL[row]).all()
-        count = len(list(words(text or "")))
-        assert (alone_1[0], (number_NL[row] > 0).sum()) == (cut_N[row], min(count, length))
+        found = list(words(text or ""))
+        assert (alone_1[0], len(found) > length) == (cut_N[row], cut_N[row])
+        assert (number_NL[row] > 0).sum() == sum(map(bool, found[:length]))
+
+
+def test_no_ngram_goes_from_one_sentence_into_the_next() -> None:
+    word_NL = hashed(["No fever. Chills", "Dr. 7.5"], 4)[0].astype(np.int64)
+    assert (word_NL > 0).tolist() == [[True, True, False, True], [True, False, True, False]]
+    assert ngrams(word_NL, 2)[1].tolist() == [[True, False, False], [False] * 3]
 
 
 def test_lone_surrogates_are_words_too() -> None:

@@ -1,0 +1,123 @@
+"""Diagnosis from clinical notes: bags of hashed n-grams, or a small transformer over words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from learning.bags import Bag
+from learning.classification import Classifier, Network
+from learning.encoder import Encoder
+from learning.outcomes import Classes, Flags, outcome_of
+from learning.places import Places
+from learning.schema import Schema
+from protocol.config import parse
+from protocol.errors import InputError
+
+Model = Literal["linear", "bag", "transformer"]
+
+_SIZES = {"buckets": 1 << 24, "ngrams": 5, "width": 4096, "layers": 48, "heads": 64}
+_USED: dict[Model, tuple[str, ...]] = {
+    "linear": ("buckets", "ngrams"),
+    "bag": ("buckets", "ngrams", "width"),
+    "transformer": ("buckets", "width", "layers", "heads"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a job may choose. Sizes that the model does not have must be left out.
+
+    Args:
+        model: `linear` (a score for each bucket of n-grams), `bag` (a vector for each) or
+            `transformer` (words that attend to each other).
+        buckets: V, into how many buckets words or n-grams are hashed; 1024 if not given.
+        ngrams: Words in the longest n-gram of `linear` and `bag`; 2 if not given.
+        width: D, numbers of a bucket's vector in `bag` and `transformer`; 16 if not given.
+        layers: Blocks of the transformer; 1 if not given.
+        heads: Heads of its attention, which divide the width; 2 if not given.
+        class_weights: Public weight of each class in the loss, see learning.outcomes.Classes.
+        positive_weights: The same of several labels, see learning.outcomes.Flags.
+    """
+
+    model: Model = "linear"
+    buckets: int | None = None
+    ngrams: int | None = None
+    width: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    class_weights: Mapping[str, float] | None = None
+    positive_weights: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in _SIZES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if name not in _USED[self.model]:
+                raise InputError(f"{name} of model {self.model!r}", expected="no such size")
+            least = 2 if name == "buckets" else 1
+            if not least <= value <= most:
+                raise InputError(name, expected=f"{least} to {most}", found=str(value))
+        if (self.width or 16) % (self.heads or 2):
+            raise InputError("heads", expected="a divisor of the width", found=str(self.heads))
+
+
+@dataclass(frozen=True)
+class Text(Classifier):
+    """Classify records by their notes and what else is known; see docs/tasks/text.md."""
+
+    options: Options
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        _ = self.outcome, self.network
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
+        """Build the task from a job's options.
+
+        Raises:
+            InputError: An option is unknown, ill-typed or does not fit the schema.
+        """
+        return cls(parse(Options, options, "options"), schema)
+
+    @cached_property
+    def outcome(self) -> Classes | Flags:
+        """The label's classes or, where the schema has targets, several labels."""
+        asked = self.options
+        return outcome_of(self.schema, asked.class_weights, asked.positive_weights)
+
+    @cached_property
+    def network(self) -> Network:
+        """What reads the notes."""
+        asked, places = self.options, Places.of(self.schema)
+        buckets, width = asked.buckets or 1024, asked.width or 16
+        if asked.model == "transformer":
+            return Encoder(
+                places=places,
+                buckets=buckets,
+                width=width,
+                layers=asked.layers or 1,
+                heads=asked.heads or 2,
+                size=self.outcome.size,
+            )
+        return Bag(
+            places=places,
+            buckets=buckets,
+            ngrams=asked.ngrams or 2,
+            width=0 if asked.model == "linear" else width,
+            size=self.outcome.size,
+        )
+
+    @property
+    def kappa(self) -> float:
+        """Path length per unit of signal in the default recipe."""
+        return 0.5 if self.options.model == "linear" else 2.0
+
+    @property
+    def default_rounds(self) -> int:
+        """Rounds of the default recipe."""
+        return 10 if self.options.model == "linear" else 20
