@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from server.link import environment
 from server.transcript import Transcript
 
 _GRACE_S = 5.0
+_LAST_WORDS_S = 1.0
 
 
 class JobProcess:
@@ -35,13 +37,12 @@ class JobProcess:
             env=environment(folder) | {"FLWR_LOG_LEVEL": "ERROR"},
             cwd=folder.state,
             start_new_session=True,
-            bufsize=0,
         )
         self._listener = transcript.follow(cast("IO[bytes]", self._process.stdout), name)
         self._input = cast("IO[bytes]", self._process.stdin)
         # A process that has ended already says so by `ending`.
         with suppress(BrokenPipeError):
-            self._input.write(token.encode() + b"\n")
+            os.write(self._input.fileno(), token.encode() + b"\n")
 
     @property
     def pid(self) -> int:
@@ -49,14 +50,14 @@ class JobProcess:
         return self._process.pid
 
     def ending(self) -> str | None:
-        """How it ended, for the administrator; None while it runs."""
+        """How it ended, for the administrator ("ended with 1: ..."); None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
         self._close()
         if code < 0:
-            return f"ended by {signal.Signals(-code).name}"
-        return self._listener.last or f"exit code {code}"
+            return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+        return f"ended with {code}: {self._listener.last}"
 
     def stop(self) -> None:
         """End it; what it has not kept by now counts as not done."""
@@ -70,4 +71,4 @@ class JobProcess:
 
     def _close(self) -> None:
         self._input.close()
-        self._listener.join(_GRACE_S)
+        self._listener.join(_LAST_WORDS_S)

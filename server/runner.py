@@ -13,9 +13,9 @@ from pathlib import Path
 
 from protocol.bundle import open_bundle
 from protocol.errors import FedwardError
+from server.assignment import Assignment
 from server.config import ENVIRONMENT, Folder
 from server.launched import carry_out
-from server.runtime import Assignment
 
 # Read without a buffer: a thread that waits in one could not be left at the end.
 _INPUT = 0

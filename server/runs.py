@@ -30,9 +30,11 @@ class _Going:
 
     def ending(self, now_s: float) -> str | None:
         """How it came to nothing, None while it goes on."""
-        if self.process is not None:
-            return self.process.ending()
-        return "Flower did not hand it over" if now_s - self.since_s > CLAIM_S else None
+        if self.process is None:
+            late = now_s - self.since_s > CLAIM_S
+            return "Flower did not hand its run over" if late else None
+        ending = self.process.ending()
+        return None if ending is None else f"its process {ending}"
 
 
 class Runs:
@@ -73,9 +75,7 @@ class Runs:
             if going.job.outcome is None:
                 self._efforts[digest] = effort
                 wait_s = effort.not_before_s - now_s
-                self._tell(
-                    "job", f"{going.job.job.name}: its process {ending}; again in {wait_s:.0f} s"
-                )
+                self._tell("job", f"{going.job.job.name}: {ending}; again in {wait_s:.0f} s")
 
     def keep(self, jobs: Iterable[JobFolder], control: Control, runtime: Runtime) -> None:
         """Give every job a run and a process, unless it has them or has to wait.

@@ -198,7 +198,8 @@ class TestDeaths:
         until(lambda: job.digest in running.service.job_pids)
         os.kill(running.service.job_pids[job.digest], signal.SIGKILL)
         until(lambda: len(job.runs) == 2, 10.0)
-        assert ("job", "sepsis-1: its process ended by SIGKILL; again in 1 s") in running.told
+        said = "sepsis-1: its process was ended by signal 9 (Killed); again in 1 s"
+        assert ("job", said) in running.told
         assert self.over(folder, job.runs[0])
 
     def test_a_job_whose_run_was_stopped_gets_another(
