@@ -168,7 +168,16 @@ def _attestations(data: bytes | None) -> Mapping[str, bytes]:
 
 
 def _data_key(session: Session) -> bytes:
-    return PUBLIC_KEY if session.keys is None else session.keys.data
+    """The key that the cohort's members share.
+
+    Raises:
+        RefusalError: The job is encrypted, and this member has no keys of the epoch.
+    """
+    if session.keys is not None:
+        return session.keys.data
+    if session.job.encryption.scheme != "none":
+        raise RefusalError(Code.SESSION, "this node has no keys of this epoch")
+    return PUBLIC_KEY
 
 
 def _shape(state: State) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from client.attempts import Attempts
 from client.enrolment import Enrolment
 from client.epochs import Epochs
 from client.hospital import Hospital
+from client.refusals import Refusals
 from client.session import Session, Sessions
 from client.withdraw import close_forgotten, end_job
 from learning.artefact import clear_stale
@@ -63,6 +64,7 @@ class Member:
     def __init__(self, hospital: Hospital, sessions: Sessions) -> None:
         self._hospital = hospital
         self._sessions = sessions
+        self._refusals = Refusals(hospital.journal, hospital.clock)
         self._enrolment = Enrolment(hospital, sessions)
         self._epochs = Epochs(hospital, sessions)
         self._attempts = Attempts(hospital, sessions, self._enrolment, self._epochs)
@@ -165,9 +167,7 @@ class Member:
         _LOG.debug("refused", exc_info=error)
         # A disk that takes no entry is no reason to leave the coordinator waiting.
         with suppress(FedwardError):
-            self._hospital.journal.append(
-                "refused", {"job": place.job, "code": str(code), "reason": reason}
-            )
+            self._refusals.note(place.job, code, reason)
         return self._reply(Refused(name=self._hospital.name, reason=str(code)), place)
 
 

@@ -19,6 +19,7 @@ from client.gate import check_gate
 from client.node_config import NodeConfig
 from client.node_state import StateFolder
 from client.reception import Arrival, receive
+from client.refusals import Refusals
 from client.runner import Assignment, Runtime
 from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
 from protocol.journal import Journal
@@ -108,6 +109,7 @@ class Supervisor:
         self._nursery = nursery
         self._stopping = stopping
         self._report = report
+        self._refusals = Refusals(desk.journal, desk.clock)
         self.activity = Activity()
 
     def poll(self, runtime: Runtime) -> bool:
@@ -205,7 +207,7 @@ class Supervisor:
         """The coordinator gets the code; the reason stays in journal and log."""
         desk = self._desk
         place = Place(job="") if header is None else _place(header)
-        desk.journal.append("refused", {"job": place.job, "code": str(code), "reason": reason})
+        self._refusals.note(place.job, code, reason)
         self._note_error(reason)
         return pack(
             Refused(name=desk.name, reason=str(code)),

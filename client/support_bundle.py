@@ -1,7 +1,8 @@
 """A zip for whoever helps a hospital: what they need, and nothing that must not leave.
 
 It is put together from a list of what goes in, never from a folder with exceptions: versions, the
-status, the configuration with every value that could be private replaced, and the node's logs.
+status, the verdicts of `fedward client check`, the configuration with every value that could be
+private replaced, and the node's logs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from client.check_command import examine
 from client.hospital import HospitalConfig
 from protocol.config import read
 from protocol.errors import InputError
@@ -25,13 +27,15 @@ _SHOWN = (bool, int, float, type(None))
 # Words of a fixed list, and names that every member of the consortium sees in jobs anyway.
 _TEXTS = frozenset({"name", "approval", "tasks", "strategies", "modes", "kind"})
 _HIDDEN = "(not shown)"
+_STEP_S = 5.0
 
 
 def write_bundle(target: Path, config: Path, status: Mapping[str, Any]) -> None:
     """Write the zip.
 
     Guarantee: of the hospital it holds its name, its node's status and logs, and settings that are
-    numbers or words of a fixed list; no key, record, ledger row or password.
+    numbers or words of a fixed list; no key, record, ledger row or password. Of the checks it holds
+    names and verdicts: what they found may name files, hosts and columns.
 
     Args:
         target: A new file.
@@ -49,6 +53,7 @@ def write_bundle(target: Path, config: Path, status: Mapping[str, Any]) -> None:
             for name, document in (
                 ("versions.json", _versions()),
                 ("status.json", shown),
+                ("checks.json", _checks(config)),
                 ("config.json", redact(hospital)),
             ):
                 archive.writestr(name, json.dumps(document, indent=2, sort_keys=True))
@@ -73,6 +78,11 @@ def redact(value: object, name: str = "") -> Any:
     if isinstance(value, _SHOWN) or (isinstance(value, str) and name in _TEXTS):
         return value
     return _HIDDEN
+
+
+def _checks(config: Path) -> list[dict[str, str]]:
+    findings = examine(config, None, offline=False, timeout_s=_STEP_S)
+    return [{"check": found.check, "verdict": found.verdict} for found in findings]
 
 
 def _versions() -> dict[str, str]:

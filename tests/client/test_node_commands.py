@@ -212,9 +212,18 @@ def test_the_support_bundle_holds_nothing_private(office: Office, tmp_path: Path
 
     with zipfile.ZipFile(target) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    assert set(files) == {"versions.json", "status.json", "config.json", f"logs/{FILE}"}
+    assert set(files) == {
+        "versions.json",
+        "status.json",
+        "checks.json",
+        "config.json",
+        f"logs/{FILE}",
+    }
     assert b"a line of the log" in files[f"logs/{FILE}"]
     assert json.loads(files["config.json"])["node"]["memory_mb"] == 8192
+    checks = {one["check"]: one["verdict"] for one in json.loads(files["checks.json"])}
+    assert checks["keys"] == "ok"
+    assert set(checks.values()) <= {"ok", "warn", "fail"}
     everything = b"\n".join(files.values())
     for secret in _secrets(office):
         assert secret not in everything

@@ -1,0 +1,54 @@
+"""Refusals in the journal, as many as an administrator would read.
+
+Whoever can send messages can be refused as often as they like. Were each refusal a line of its own,
+a hostile or broken coordinator could fill the hospital's disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from protocol.errors import Code
+from protocol.journal import Journal
+
+PER_HOUR = 100
+_HOUR = timedelta(hours=1)
+
+
+class Refusals:
+    """Writes refusals down; beyond `PER_HOUR` it counts them, and the next line tells the count.
+
+    Args:
+        journal: Where they are written.
+        clock: Present time.
+    """
+
+    def __init__(self, journal: Journal, clock: Callable[[], datetime]) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._times: deque[datetime] = deque()
+        self._unwritten = 0
+
+    def note(self, job: str, code: Code, reason: str) -> None:
+        """Write a refusal down, or count it.
+
+        Args:
+            job: Digest of the job, empty where that is not known.
+            code: What the coordinator learns.
+            reason: What it does not.
+
+        Raises:
+            FedwardError: As `protocol.journal.Journal.append` does.
+        """
+        now = self._clock()
+        while self._times and now - self._times[0] >= _HOUR:
+            self._times.popleft()
+        if len(self._times) >= PER_HOUR:
+            self._unwritten += 1
+            return
+        count = {"unwritten": self._unwritten} if self._unwritten else {}
+        self._journal.append("refused", {"job": job, "code": str(code), "reason": reason, **count})
+        self._times.append(now)
+        self._unwritten = 0
