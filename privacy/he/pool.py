@@ -23,8 +23,14 @@ LEAST = 8
 """Fewest blocks that are worth a fork: two million words, or 0.3 s of encryption."""
 
 
-def shared(size: int) -> Bytes:
-    """Zeroed memory that forked processes write for this one."""
+def memory(size: int, count: int) -> Bytes:
+    """Zeroed memory where `spread` of so many blocks leaves its result.
+
+    Forked processes write for this one into memory that both see. Where there are none it is
+    ordinary memory: pages of shared memory come one by one, which takes twenty times as long.
+    """
+    if count < LEAST:
+        return np.zeros(size, dtype=np.uint8)
     return np.frombuffer(mmap.mmap(-1, size), dtype=np.uint8)
 
 
@@ -33,7 +39,7 @@ def spread(count: int, work: Work, failure: FedwardError) -> None:
 
     Args:
         count: Blocks.
-        work: Does one block and leaves its result in `shared` memory.
+        work: Does one block and leaves its result in `memory`.
         failure: Raised when another process could not do its blocks; an error here is raised as
             it is.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from privacy.he.accumulator import Shape
 from privacy.he.bits import BLOCK, Words, pack_bits, pack_into, packed_size, rounded, unpack_bits
 from privacy.he.parameters import check_packing
-from privacy.he.pool import Bytes, shared, spread
+from privacy.he.pool import Bytes, memory, spread
 from privacy.he.records import SEED_BYTES
 from privacy.he.seal import Cipher, Context, context
 from protocol.errors import FedwardError, InputError, IntegrityError
@@ -88,7 +88,8 @@ class SecretKey:
         if words_W.max(initial=0) >= self._packing.plain_modulus:
             raise InputError("words to encrypt", expected="words below the plain modulus")
         shape = Shape.of(self._packing, words_W.size)
-        payload = shared(shape.payload_size)
+        count = -(-words_W.size // BLOCK)
+        payload = memory(shape.payload_size, count)
         split = shape.ciphertexts * SEED_BYTES
         seeds_SB, packed = payload[:split].reshape(-1, SEED_BYTES), payload[split:]
 
@@ -102,7 +103,7 @@ class SecretKey:
             sent_W = first_SN.reshape(-1)[: rounded(part_W.size)]
             pack_into(sent_W, shape.bits, _part(packed, start, sent_W.size, shape).view(np.uint64))
 
-        spread(-(-words_W.size // BLOCK), encrypt, FedwardError("words could not be encrypted"))
+        spread(count, encrypt, FedwardError("words could not be encrypted"))
         return payload.tobytes()
 
     def decrypt(self, residues: bytes, num_words: int) -> Words:
@@ -119,8 +120,9 @@ class SecretKey:
         shape.check_residues(len(residues))
         received = np.frombuffer(residues, dtype=np.uint8)
         first, second = received[: shape.first_size], received[shape.first_size :]
-        words_SN = shared(8 * shape.ciphertexts * shape.degree).view(np.uint64)
-        words_SN = words_SN.reshape(-1, shape.degree)
+        count = -(-num_words // BLOCK)
+        room = memory(8 * shape.ciphertexts * shape.degree, count)
+        words_SN = room.view(np.uint64).reshape(-1, shape.degree)
 
         def decrypt(block: int) -> None:
             start = block * BLOCK
@@ -135,7 +137,7 @@ class SecretKey:
             self._cipher.decrypt(first_SN, second_SN, out=words_SN[at : at + len(first_SN)])
 
         refused = IntegrityError("an encrypted sum", expected="residues of ciphertexts")
-        spread(-(-num_words // BLOCK), decrypt, refused)
+        spread(count, decrypt, refused)
         return words_SN.reshape(-1)[:num_words]
 
     def __reduce__(self) -> NoReturn:

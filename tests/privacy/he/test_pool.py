@@ -10,7 +10,7 @@ from privacy.he import pool
 from privacy.he.accumulator import Shape
 from privacy.he.bits import BLOCK
 from privacy.he.parameters import parameters_for
-from privacy.he.pool import LEAST, shared, spread
+from privacy.he.pool import LEAST, memory, spread
 from privacy.he.secret import SecretKey
 from privacy.he.sum import CiphertextSum
 from protocol.errors import FedwardError, IntegrityError
@@ -30,7 +30,7 @@ def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, LEAST - 1, LEAST, 20])
 def test_every_block_is_done_once_wherever_it_is_done(count: int) -> None:
-    done, where = shared(100), shared(800).view(np.int64)
+    done, where = memory(100, count), memory(800, count).view(np.int64)
 
     def work(block: int) -> None:
         done[block] += 1
