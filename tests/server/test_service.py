@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import fedward
 from privacy.keys import Identity
+from protocol.bundle import SignedJob
 from protocol.errors import BusyError, InputError
 from server.archive import Archive
 from server.config import Folder
@@ -127,6 +128,8 @@ def test_a_job_without_hospitals_from_launch_to_history(
     running = start(receiver.url)
     server = ("--server", str(folder.file))
     assert node_names(folder) == set(HOSPITALS)
+    with Control(folder) as control:
+        left_over = control.submit(SignedJob(job=b"{}", signature=bytes(64)))
 
     second = fedward_("server", "up", str(folder.file))
     assert isinstance(second.exception, BusyError)
@@ -148,6 +151,8 @@ def test_a_job_without_hospitals_from_launch_to_history(
     assert receiver.got[0]["status"] == "failed"
     history = json.loads(fedward_("server", "history", "--json", *server).stdout)
     assert [entry["digest"] for entry in history] == [record["digest"]]
+    with Control(folder) as control:
+        assert control.run(left_over).ending.startswith("stopped")  # no job's, and not begun
     assert running.count("error") == 0, running.told
     receiver.shutdown()
     receiver.server_close()
