@@ -67,11 +67,7 @@ def read_request(
         Refusal: The body is no such request.
     """
     head, tail = _parted(body, header_length)
-    try:
-        document = json.loads(head)
-    except (ValueError, RecursionError):
-        raise invalid("a body", expected="JSON") from None
-    document = _mapping(document, "the request")
+    document = read_document(head)
     inputs, start = [], 0
     for entry in _list(document.get("inputs"), "inputs"):
         tensor, used = _tensor(_mapping(entry, "an input"), tail[start:])
@@ -85,6 +81,19 @@ def read_request(
     binary[""] = _flag(document, "binary_data_output")
     request = Request(model=model, version=version, inputs=tuple(inputs), outputs=tuple(names))
     return replace(request, id=_text(document.get("id", ""), "id")), binary
+
+
+def read_document(body: bytes) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Refusal: The body is none.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise invalid("a body", expected="JSON") from None
+    return _mapping(document, "the request")
 
 
 def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | None]:

@@ -76,6 +76,33 @@ class ServedModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """What is watched of inputs and predictions.
+
+    Args:
+        folder: Where sums are kept over a restart.
+        reference_rows: The first rows of a version that later ones are compared with.
+        window_rows: Last rows that are compared with them.
+        psi: Stability index of a column above which it drifts, if it is beyond chance, too.
+        gap: Difference of predicted and observed shares above which it is an alert, likewise.
+    """
+
+    folder: Path = Path("monitoring")
+    reference_rows: int = 1000
+    window_rows: int = 1000
+    psi: float = 0.2
+    gap: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("reference_rows", "window_rows"):
+            if not 1 <= getattr(self, name) <= 1_000_000:
+                raise InputError(f"monitoring.{name}", expected="1 to 1000000")
+        for name in ("psi", "gap"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"monitoring.{name}", expected="above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """A server's configuration file.
 
@@ -89,6 +116,7 @@ class ServingConfig:
         tokens: File of bearer tokens; this or `tls.clients` is required beyond this machine.
         limits: How much may be asked.
         refresh_s: How often to look whether another version was promoted.
+        monitoring: What is watched.
     """
 
     store: Path
@@ -100,6 +128,7 @@ class ServingConfig:
     tokens: Path | None = None
     limits: Limits = field(default_factory=Limits)
     refresh_s: float = 0.5
+    monitoring: Monitoring = field(default_factory=Monitoring)
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]

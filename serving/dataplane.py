@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
+from serving.answering import FLAGS
 from serving.batching import SMALL
+from serving.calibration import read_feedback
 from serving.columns import describe, table_of
 from serving.explaining import explanation_outputs
 from serving.limits import Turnstile
-from serving.loading import FLAGS, Catalogue
+from serving.loading import Catalogue
+from serving.metrics import Metrics
+from serving.monitor import Monitor
 from serving.payloads import Reply, Request, Tensor
 from serving.refusal import Kind, Refusal, invalid
 from serving.tokens import Gate, Scope
@@ -52,6 +58,8 @@ class DataPlane:
         turnstile: How much may be asked.
         most_rows: Most rows of a request.
         deadline_s: Longest time that an answer may take.
+        monitor: What is watched.
+        metrics: What is measured.
         draining: Whether the server was told to end, and takes no new connection.
     """
 
@@ -60,6 +68,8 @@ class DataPlane:
     turnstile: Turnstile
     most_rows: int
     deadline_s: float
+    monitor: Monitor
+    metrics: Metrics
     draining: bool = False
 
     @property
@@ -104,6 +114,27 @@ class DataPlane:
             outputs=tuple(outputs),
             properties=served.parameters,
         )
+
+    def metered(self, name: str, protocol: str) -> AbstractContextManager[None]:
+        """Take note of a request for a model, however it ends."""
+        known = name if name in self.catalogue.names else "unknown"
+        return self.metrics.metered(known, protocol)
+
+    def feedback(self, caller: Caller, name: str, version: str, document: Mapping[str, Any]) -> int:
+        """Take note of what came true.
+
+        Returns:
+            How many labels were taken.
+
+        Raises:
+            Refusal: The document is wrong, or the caller may not say so.
+        """
+        client = self.admit(caller, "feedback", name)
+        with self.turnstile.enter(client):
+            model = self.catalogue.find(name, version).model
+            found = read_feedback(model.task, document, self.most_rows)
+            self.monitor.add(model.card.label, found)
+            return len(found.label_N)
 
     async def infer(self, caller: Caller, request: Request, left_s: float | None = None) -> Reply:
         """Predictions of the rows of a request.

@@ -2,80 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
-from learning.artefact import Model, load
 from learning.promotion import load_record
-from learning.task import Table
 from protocol.errors import FedwardError
-from serving.batching import Answer, Batcher
+from serving.answering import Served, Witnessed, nobody
 from serving.config import ServedModel
-from serving.explaining import Explaining
-from serving.flags import flags_of
-from serving.payloads import BYTES
 from serving.refusal import Kind, Refusal
 
 log = logging.getLogger("fedward.serving")
-FLAGS = "flags"
-_DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
-
-
-def answered(model: Model, table: Table) -> Answer:
-    """What the model says of a table, by the names that its task gives, and what it met there."""
-    task = model.task
-    found = dict(task.answers(model.predict(task.features(table)[0])))
-    found[FLAGS] = flags_of(task.schema, table)
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """A loaded version, its batches, and its explanations where they are allowed."""
-
-    model: Model
-    batcher: Batcher
-    explaining: Explaining | None = None
-
-    @classmethod
-    def of(
-        cls, place: Path, signers: Collection[str], most_rows: int, *, explain: bool = False
-    ) -> Served:
-        """Load a version.
-
-        Raises:
-            InputError: There is none, or this installation lacks what it needs.
-            IntegrityError: It was changed, or another key signed it.
-        """
-        model = load(place, signers)
-        explaining = Explaining(model) if explain else None
-        return cls(model, Batcher(lambda table: answered(model, table), most_rows), explaining)
-
-    @cached_property
-    def datatypes(self) -> Mapping[str, str]:
-        """The protocol's type of each output, in order."""
-        found = {one.name: _DATATYPES[one.kind] for one in self.model.task.outputs}
-        return {**found, FLAGS: "UINT8"}
-
-    @cached_property
-    def parameters(self) -> Mapping[str, str]:
-        """What goes with every prediction; columns as JSON, since any text may be one."""
-        card = self.model.card
-        columns = {
-            f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
-            for one in self.model.task.outputs
-            if one.columns
-        }
-        return {
-            "model": card.label,
-            "intended_use": card.intended_use,
-            "weights_sha256": card.digests.weights,
-            **columns,
-        }
 
 
 @dataclass(frozen=True)
@@ -94,11 +32,18 @@ class Catalogue:
         signers: Fingerprints of the keys whose models are served.
         models: What is served.
         most_rows: Largest batch.
+        witnessed: Finds who takes note of a version's answers.
     """
 
     def __init__(
-        self, store: Path, signers: Collection[str], models: Sequence[ServedModel], most_rows: int
+        self,
+        store: Path,
+        signers: Collection[str],
+        models: Sequence[ServedModel],
+        most_rows: int,
+        witnessed: Witnessed = nobody,
     ) -> None:
+        self._witnessed = witnessed
         self._store = store
         self._signers = frozenset(signers)
         self._models = {model.name: model for model in models}
@@ -148,6 +93,22 @@ class Catalogue:
             self._shelves[name] = shelf
         return tuple(changed)
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """Every version that can be asked, as `name/version`."""
+        shelves = self._shelves.items()
+        return frozenset(
+            f"{name}/{version}" for name, shelf in shelves for version in shelf.versions
+        )
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Requests that wait for a batch, by model."""
+        return {
+            name: sum(served.batcher.waiting for served in shelf.versions.values())
+            for name, shelf in self._shelves.items()
+        }
+
     def versions(self, name: str) -> tuple[int, ...]:
         """Versions of a model that are served, ascending."""
         return tuple(sorted(self._shelf(name).versions))
@@ -195,4 +156,5 @@ class Catalogue:
             self._signers,
             self._most_rows,
             explain=self._models[name].explain,
+            witnessed=self._witnessed,
         )

@@ -130,6 +130,7 @@ def counted(job: Job, parts: int) -> Counter[tuple[str, str]]:
 
 
 def part_of(job: Job, number: int, suffix: str, kind: str = "") -> Path:
+    """The file of a part."""
     return job.parts / f"{kind}{number:06d}{suffix}"
 
 

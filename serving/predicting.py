@@ -14,8 +14,8 @@ import numpy.typing as npt
 from learning.artefact import Model
 from learning.schema import Schema
 from protocol.errors import InputError
+from serving.answering import FLAGS, answered
 from serving.flags import Flag
-from serving.loading import FLAGS, answered
 from serving.parts import ROW, Job, begun, counted, finish, part_of, write_one
 from serving.tables import Columns, batches_of, cells_of, check_suffix, header_of
 

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from protocol.errors import FedwardError
-from serving.bodies import pack, read_request, unpack, write_reply
+from serving.bodies import pack, read_document, read_request, unpack, write_reply
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
+from serving.metrics import CONTENT_TYPE
 from serving.refusal import Kind, Refusal
 
 log = logging.getLogger("fedward.serving")
@@ -41,12 +42,21 @@ def make_app(plane: DataPlane, most_bytes: int) -> Starlette:
         most_bytes: Largest body, unpacked.
     """
     rest = _Rest(plane, most_bytes)
-    gets = {"/v2/health/live": rest.live, "/v2/health/ready": rest.ready, "/v2": rest.server}
+    gets = {
+        "/metrics": rest.metrics,
+        "/v2/health/live": rest.live,
+        "/v2/health/ready": rest.ready,
+        "/v2": rest.server,
+    }
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         gets |= {model: rest.model, f"{model}/ready": rest.model_ready}
     # Routes are tried in order: what is asked most stands first.
     routes = [
         Route(f"{model}/infer", _answered(rest.infer), methods=["POST"])
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+    ]
+    routes += [
+        Route(f"{model}/feedback", _answered(rest.feedback), methods=["POST"])
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     ]
     routes += [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
@@ -92,7 +102,22 @@ class _Rest:
             ]
         return JSONResponse(document)
 
+    async def metrics(self, request: Request) -> Response:
+        self._plane.admit(_caller(request), "monitor")
+        return Response(self._plane.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def feedback(self, request: Request) -> Response:
+        caller, (model, version) = _caller(request), _model(request)
+        self._plane.admit(caller, "feedback", model)
+        document = read_document(await self._body(request))
+        taken = self._plane.feedback(caller, model, version, document)
+        return JSONResponse({"model_name": model, "labels": taken})
+
     async def infer(self, request: Request) -> Response:
+        with self._plane.metered(request.path_params["model"], "rest"):
+            return await self._infer(request)
+
+    async def _infer(self, request: Request) -> Response:
         caller, (model, version) = _caller(request), _model(request)
         # Before the body is read: whoever may not ask shall not make the server work.
         self._plane.admit(caller, "predict", model)

@@ -99,9 +99,10 @@ class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         """Predictions."""
 
         async def answer() -> Any:
-            left_s = context.time_remaining()
-            asked = to_request(request)
-            return from_reply(await self._plane.infer(_caller(context), asked, left_s))
+            with self._plane.metered(request.model_name, "grpc"):
+                left_s = context.time_remaining()
+                asked = to_request(request)
+                return from_reply(await self._plane.infer(_caller(context), asked, left_s))
 
         return await _answered(context, answer)
 

@@ -19,17 +19,24 @@ import uvicorn
 from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from learning.artefact import Model
 from protocol.errors import InputError
 from protocol.keyfile import load_secret
+from serving.answering import Witness
 from serving.config import ServingConfig, Tls, split_address
 from serving.dataplane import DataPlane
 from serving.limits import Turnstile
 from serving.loading import Catalogue
+from serving.metrics import Metrics
+from serving.monitor import Monitor
 from serving.rest import make_app
 from serving.rpc import Health, Inference
 from serving.tokens import Gate
 
 log = logging.getLogger("fedward.serving")
+
+# How often to look after alerts, and to save what a killed server must not lose.
+_LOOK_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +62,27 @@ def make_plane(config: ServingConfig, base: Path) -> DataPlane:
         FedwardError: A model that is to be served cannot be.
     """
     limits = config.limits
-    catalogue = Catalogue(base / config.store, config.signers, config.models, limits.rows)
+    turnstile = Turnstile(limits.concurrent, limits.per_second, time.monotonic)
+    monitor = Monitor(base / config.monitoring.folder, config.monitoring)
+    metrics = Metrics(monitor, lambda: catalogue.waiting, lambda: turnstile.under_way)
+
+    def witnessed(model: Model) -> Witness:
+        seen = monitor.watch(model).drift.observe
+        return Witness(seen=seen, told=metrics.batch(model.card.name))
+
+    catalogue = Catalogue(
+        base / config.store, config.signers, config.models, limits.rows, witnessed
+    )
     catalogue.load()
     tokens = None if config.tokens is None else base / config.tokens
     return DataPlane(
         catalogue=catalogue,
         gate=Gate(tokens, lambda: datetime.now(UTC)),
-        turnstile=Turnstile(limits.concurrent, limits.per_second, time.monotonic),
+        turnstile=turnstile,
         most_rows=limits.rows,
         deadline_s=limits.deadline_s,
+        monitor=monitor,
+        metrics=metrics,
     )
 
 
@@ -91,15 +110,21 @@ async def serve(config: ServingConfig, base: Path, told: Callable[[Listening], N
         await ending.wait()
         plane.draining = True
         watching.cancel()
+        stack.callback(plane.monitor.look)
         log.info("ending: %d requests under way", plane.turnstile.under_way)
 
 
 async def _watch(plane: DataPlane, every_s: float) -> None:
     """Look whether another version was promoted; loading never holds up an answer."""
+    looked = time.monotonic()
     while True:
         await asyncio.sleep(every_s)
         for label in await asyncio.to_thread(plane.catalogue.refresh):
             log.info("in use now: %s", label)
+        if time.monotonic() - looked >= _LOOK_S:
+            looked = time.monotonic()
+            plane.monitor.keep_only(plane.catalogue.labels)
+            plane.monitor.look()
 
 
 async def _start_rest(

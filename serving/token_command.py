@@ -13,7 +13,7 @@ import typer
 from protocol.config import read
 from protocol.errors import InputError
 from serving.config import ServingConfig
-from serving.tokens import Scope, create_token, load_tokens, revoke_token
+from serving.tokens import SCOPES, Scope, create_token, load_tokens, revoke_token
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Config = Annotated[Path, typer.Argument(help="The server's configuration file.")]
@@ -31,7 +31,8 @@ def create(
     name: Name,
     *,
     scope: Annotated[
-        list[str] | None, typer.Option(help="predict, or read for metadata; both if not given.")
+        list[str] | None,
+        typer.Option(help="predict, read, feedback or monitor; the first two if not given."),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model it is good for; all if not given.")
@@ -65,11 +66,10 @@ def revoke(config: Config, name: Name) -> None:
 
 
 def _scope(text: str) -> Scope:
-    if text == "predict":
-        return "predict"
-    if text == "read":
-        return "read"
-    raise InputError("--scope", expected="predict or read", found=repr(text))
+    for scope in SCOPES:
+        if text == scope:
+            return scope
+    raise InputError("--scope", expected=" or ".join(SCOPES), found=repr(text))
 
 
 def _path(config: Path) -> Path:

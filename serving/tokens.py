@@ -11,14 +11,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from protocol.config import parse
 from protocol.errors import InputError, IntegrityError
 from protocol.keyfile import load_secret, replace_file
 from serving.refusal import Kind, Refusal
 
-Scope = Literal["predict", "read"]
+Scope = Literal["predict", "read", "feedback", "monitor"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "fedward_"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -30,7 +31,8 @@ class Token:
     Args:
         name: Who has it.
         sha256: Digest of the token; it has 256 random bits, so nobody finds it by trying.
-        scopes: `predict`, and `read` for metadata of models.
+        scopes: `predict`; `read` for metadata of models; `feedback` to say what came true;
+            `monitor` for metrics and the page.
         models: Models that it is good for; empty for all.
         expires: RFC 3339 time.
     """
@@ -45,7 +47,7 @@ class Token:
         if not _NAME.fullmatch(self.name):
             raise InputError("name of a token", expected="letters, digits, '.', '_' and '-'")
         if not self.scopes:
-            raise InputError("scopes of a token", expected="predict, read or both")
+            raise InputError("scopes of a token", expected="one or more of " + ", ".join(SCOPES))
 
     def expired(self, now: datetime) -> bool:
         """Whether its time is over."""

@@ -1,0 +1,109 @@
+"""One version and what it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from learning.artefact import Model, load
+from learning.task import FloatArray, Table
+from serving.batching import Answer, Batcher
+from serving.explaining import Explaining
+from serving.flags import FlagArray, flags_of
+from serving.payloads import BYTES
+
+FLAGS = "flags"
+_DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
+
+Seen = Callable[[FloatArray, FlagArray], None]
+"""Takes note of features and flags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """Who takes note of a version's answers.
+
+    Args:
+        seen: Of features and flags.
+        told: Of the requests and rows of each batch.
+    """
+
+    seen: Seen
+    told: Callable[[int, int], None]
+
+
+def nobody(_: Model) -> Witness:
+    """A witness that takes no note."""
+    return Witness(seen=lambda _x, _flags: None, told=lambda _requests, _rows: None)
+
+
+def answered(model: Model, table: Table, seen: Seen | None = None) -> Answer:
+    """What the model says of a table, by the names that its task gives, and what it met there."""
+    task = model.task
+    x_NF = task.features(table)[0]
+    found = dict(task.answers(model.predict(x_NF)))
+    found[FLAGS] = flag_NC = flags_of(task.schema, table)
+    if seen is not None:
+        seen(x_NF, flag_NC)
+    return found
+
+
+Witnessed = Callable[[Model], Witness]
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A loaded version, its batches, and its explanations where they are allowed."""
+
+    model: Model
+    batcher: Batcher
+    explaining: Explaining | None = None
+
+    @classmethod
+    def of(
+        cls,
+        place: Path,
+        signers: Collection[str],
+        most_rows: int,
+        *,
+        explain: bool = False,
+        witnessed: Witnessed = nobody,
+    ) -> Served:
+        """Load a version.
+
+        Raises:
+            InputError: There is none, or this installation lacks what it needs.
+            IntegrityError: It was changed, or another key signed it.
+        """
+        model = load(place, signers)
+        explaining = Explaining(model) if explain else None
+        witness = witnessed(model)
+        batcher = Batcher(
+            lambda table: answered(model, table, witness.seen), most_rows, witness.told
+        )
+        return cls(model, batcher, explaining)
+
+    @cached_property
+    def datatypes(self) -> Mapping[str, str]:
+        """The protocol's type of each output, in order."""
+        found = {one.name: _DATATYPES[one.kind] for one in self.model.task.outputs}
+        return {**found, FLAGS: "UINT8"}
+
+    @cached_property
+    def parameters(self) -> Mapping[str, str]:
+        """What goes with every prediction; columns as JSON, since any text may be one."""
+        card = self.model.card
+        columns = {
+            f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
+            for one in self.model.task.outputs
+            if one.columns
+        }
+        return {
+            "model": card.label,
+            "intended_use": card.intended_use,
+            "weights_sha256": card.digests.weights,
+            **columns,
+        }

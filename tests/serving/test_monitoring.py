@@ -1,0 +1,245 @@
+"""What is watched: inputs that drift, predictions that do not come true, and how it is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from learning.artefact import load
+from learning.preprocess import features
+from learning.schema import Schema
+from learning.task import Table
+from protocol.config import parse
+from protocol.errors import InputError
+from serving.calibration import Calibration, read_feedback
+from serving.config import Monitoring
+from serving.drift import Bins, Drift, Window, stability
+from serving.flags import flags_of
+from serving.monitor import Monitor
+from serving.refusal import Refusal
+from serving.server import Listening
+from tests.serving.test_inside import served
+from tests.serving.ward import PLAIN, SCHEMA, add, configure, fill
+
+TABLE = {**SCHEMA, "columns": SCHEMA["columns"][:3]}
+WHOLE = parse(Schema, TABLE, "schema")
+SETTINGS = Monitoring(reference_rows=400, window_rows=400)
+
+
+def rows(n: int, seed: int, *, older: float = 0.0, ward: str = "ab") -> Table:
+    rng = np.random.default_rng(seed)
+    return {
+        "age": rng.normal(60 + older, 12, n),
+        "ward": rng.choice([*ward], n).tolist(),
+        "smoker": rng.choice(["yes", "no", ""], n).tolist(),
+    }
+
+
+def observe(drift: Drift, table: Table) -> None:
+    drift.observe(features(WHOLE, table)[0], flags_of(WHOLE, table))
+
+
+def test_every_value_is_counted_where_it_belongs() -> None:
+    bins = Bins.of(WHOLE)
+    table: Table = {
+        "age": [60.0, 0.0, 200.0, None], "ward": ["a", "3", "x", "b"], "smoker": [1, 0, 0, ""],
+    }  # fmt: skip
+    counts = bins.count(features(WHOLE, table)[0], flags_of(WHOLE, table))
+    parts = dict(zip(bins.names, np.split(counts, bins.starts[1:-1]), strict=True))
+    assert parts["age"].tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 1]
+    assert parts["ward"].tolist() == [1, 1, 1, 1]
+    assert parts["smoker"].tolist() == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "drifted"),
+    [({}, set()), ({"older": 25.0}, {"age"}), ({"ward": "aaa3"}, {"ward"})],
+)
+def test_what_drifts_is_an_alert_and_the_rest_is_not(
+    tmp_path: Path, change: dict[str, Any], drifted: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = Monitor(tmp_path / "kept", SETTINGS)
+    watched = monitor.watch(load(add(tmp_path, "sepsis", TABLE, 1)))
+    observe(watched.drift, rows(400, 1))
+    observe(watched.drift, rows(400, 2, **change))
+    with caplog.at_level(logging.INFO):
+        assert watched.look() == {f"drift of {name}" for name in drifted}
+        watched.look()
+    assert [one.message for one in caplog.records] == [
+        f"alert: sepsis/1: drift of {name}" for name in drifted
+    ]
+    for seed in (3, 4):
+        observe(watched.drift, rows(400, seed))
+    assert watched.look() == frozenset()
+
+
+def test_a_stability_index_without_drift_stays_within_chance() -> None:
+    rng = np.random.default_rng(5)
+    share_B = rng.dirichlet(np.ones(11))
+    beyond = sum(
+        stability(rng.multinomial(500, share_B), rng.multinomial(500, share_B))[1]
+        for _ in range(400)
+    )
+    assert beyond <= 6
+    assert stability(np.array([5, 5]), np.array([0, 0])) == (0.0, False)
+
+
+def test_a_window_forgets() -> None:
+    window = Window(1, 3)
+    for value in range(9):
+        window.add(np.array([value]), 1)
+    assert window.total.tolist() == [3 + 4 + 5 + 6 + 7 + 8]
+    window.add(np.array([0]), 1)
+    assert window.total.tolist() == [6 + 7 + 8]
+
+
+def feedback(n: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
+    """Predictions that come true, but for smokers by `shift` more often than predicted."""
+    rng = np.random.default_rng(seed)
+    p_N, smoker_N = rng.uniform(0.2, 0.6, n), rng.random(n) < 0.5
+    true_N = rng.random(n) < p_N + shift * smoker_N
+    return {
+        "probabilities": np.column_stack([1 - p_N, p_N]).tolist(),
+        "labels": np.where(true_N, "yes", "no").tolist(),
+        "groups": {"smoker": np.where(smoker_N, "yes", "no").tolist()},
+    }
+
+
+def test_predictions_that_do_not_come_true_for_a_group_are_an_alert(tmp_path: Path) -> None:
+    model = load(add(tmp_path, "sepsis", TABLE, 1))
+    for shift, alerts in (
+        (0.0, set[str]()),
+        (0.35, {"calibration", "calibration of smoker = yes"}),
+    ):
+        watched = Monitor(tmp_path / f"kept {shift}", SETTINGS).watch(model)
+        watched.calibration.add(read_feedback(model.task, feedback(400, 7, shift), 4096))
+        assert watched.look() == alerts
+        gaps = watched.calibration.gaps()
+        assert gaps["smoker", "yes"].rows + gaps["smoker", "no"].rows == gaps["", ""].rows == 400
+        error = watched.calibration.error()
+        assert error is not None
+        assert (error > 0.1) == bool(alerts)
+
+
+def test_of_many_classes_the_likeliest_is_compared() -> None:
+    schema = parse(Schema, {**PLAIN, "label": {"name": "stage", "classes": [1, 2, 3]}}, "schema")
+    calibration = Calibration(schema, 100)
+    assert calibration.error() is None
+    document = {"probabilities": [[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], "labels": ["1", "2"]}
+
+    class Task:
+        outputs = (type("O", (), {"name": "probabilities", "columns": ("1", "2", "3")}),)
+
+    Task.schema = schema  # type: ignore[attr-defined]
+    calibration.add(read_feedback(Task(), document, 10))  # type: ignore[arg-type]
+    gap = calibration.gaps()["", ""]
+    assert (gap.rows, gap.predicted, gap.observed) == (2, 0.65, 0.5)
+    assert calibration.error() == pytest.approx((0.5 + 0.8) / 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labels": []}, "labels; expected a list of 'no', 'yes'"),
+        ({"labels": ["yes", "917"]}, "labels; expected a list of"),
+        ({"labels": ["yes"] * 11}, "labels of a request; expected 1 to 10"),
+        ({"probabilities": [[0.5, 0.5]]}, "2 rows of 2 numbers"),
+        ({"probabilities": [[0.5, 917], [0, 1]]}, "what the model answered"),
+        ({"probabilities": [["917", {}], [0, 1]]}, "what the model answered"),
+        ({"groups": 3}, "groups; expected columns"),
+        ({"groups": {"age": ["917", "1"]}}, "groups; expected 'ward', 'smoker'"),
+        ({"groups": {"ward": ["a"]}}, "groups of 'ward'; expected 2 texts"),
+        ({"more": 917}, "probabilities, labels and groups"),
+    ],
+)
+def test_wrong_feedback_is_refused_by_field_and_never_by_value(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    task = load(add(tmp_path, "sepsis", TABLE, 1)).task
+    document = {"probabilities": [[0.5, 0.5], [0.0, 1.0]], "labels": ["yes", "no"], **change}
+    with pytest.raises(Refusal, match=told) as caught:
+        read_feedback(task, document, 10)
+    assert "917" not in str(caught.value)
+
+
+def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> None:
+    model, other = (load(add(tmp_path, "sepsis", TABLE, version)) for version in (1, 2))
+    folder = tmp_path / "kept"
+    monitor = Monitor(folder, SETTINGS)
+    watched = monitor.watch(model)
+    observe(watched.drift, rows(500, 1))
+    monitor.add("sepsis/1", read_feedback(model.task, feedback(20, 1), 100))
+    before = watched.state()
+    monitor.look()
+    (kept,) = folder.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert Monitor(folder, SETTINGS).watch(model).state() == before
+    assert Monitor(folder, Monitoring(window_rows=3)).watch(model).drift.rows == 0
+    for damaged in (b"{", b"{}", json.dumps({**before, "reference": [1]}).encode()):
+        kept.write_bytes(damaged)
+        assert Monitor(folder, SETTINGS).watch(model).drift.rows == 0
+    monitor.watch(other)
+    monitor.keep_only(frozenset({"sepsis/2"}))
+    assert [*monitor.watched] == ["sepsis/2"]
+    assert Monitor(folder, SETTINGS).watch(model).state() == before
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monitor = Monitor(tmp_path / "file", SETTINGS)
+    monitor.watch(load(add(tmp_path, "sepsis", TABLE, 1)))
+    monitor.look()
+    monitor.look()
+    assert [one.levelname for one in caplog.records].count("ERROR") == 1
+
+
+@pytest.mark.parametrize("change", [{"window_rows": 0}, {"reference_rows": 10**7}, {"psi": 0.0}])
+def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="monitoring"):
+        Monitoring(**change)
+
+
+def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
+    fill(tmp_path / "models")
+    config = configure(tmp_path, monitoring={"reference_rows": 10, "window_rows": 10})
+
+    async def ask(listening: Listening) -> None:
+        base = f"http://{listening.rest}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+            age = {"name": "age", "datatype": "FP64", "shape": [30], "data": [20] * 10 + [90] * 20}
+            answer = await client.post("/v2/models/age/infer", json={"inputs": [age]})
+            assert answer.status_code == 200
+            assert (await client.post("/v2/models/age/infer", json={})).status_code == 400
+            assert (await client.post("/v2/models/odd/infer", json={})).status_code == 400
+            told = {"probabilities": [[0.25, 0.75]], "labels": ["yes"]}
+            taken = await client.post("/v2/models/age/feedback", json=told)
+            assert taken.json() == {"model_name": "age", "labels": 1}
+            wrong = await client.post("/v2/models/age/versions/1/feedback", json={"labels": 1})
+            assert wrong.status_code == 400
+            lines = (await client.get("/metrics")).text.splitlines()
+        for line in (
+            'fedward_requests_total{model="age",protocol="rest",result="ok"} 1.0',
+            'fedward_requests_total{model="age",protocol="rest",result="invalid"} 1.0',
+            'fedward_requests_total{model="unknown",protocol="rest",result="invalid"} 1.0',
+            'fedward_batch_rows_bucket{le="32.0",model="age"} 1.0',
+            'fedward_rows{model="age/1",which="asked"} 30.0',
+            'fedward_rows{model="age/1",which="labelled"} 1.0',
+            'fedward_calibration_error{model="age/1"} 0.25',
+            'fedward_calibration_gap{column="",group="",model="age/1"} 0.25',
+            'fedward_alert{alert="drift of age",model="age/1"} 1.0',
+            "fedward_under_way 0.0",
+            'fedward_waiting{model="age"} 0.0',
+        ):
+            assert line in lines, line
+
+    served(config, ask)
+    kept = json.loads((tmp_path / "monitoring" / "age-1.json").read_text())
+    assert kept["rows"] == 30
