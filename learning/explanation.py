@@ -1,9 +1,9 @@
-"""What moved a prediction: integrated gradients, column by column, from a public starting point.
+"""What moved a prediction, column by column, from a public starting point: integrated gradients.
 
 The starting point is a record of the schema's neutral values, none of them missing: no patient and
 no statistic of patients is in it. What the columns are given adds up to the difference between the
 prediction and that of the starting point; where it does not, more steps are taken, and what is left
-is said.
+is said. Words of notes are numbers without a slope: models that read some get Shapley values.
 
 Source: Sundararajan, Taly, Yan 2017, Axiomatic Attribution for Deep Networks, section 3 and eq. 3.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from learning.artefact import Model
 from learning.readouts import answer, scale_of, whole
 from learning.schema import Column, Schema
+from learning.shapley import orders_of, shapley
 from learning.task import Cells, FloatArray, FloatVector, IntVector, Task
 from protocol.errors import InputError
 
@@ -39,7 +41,7 @@ class Explanation:
         answer_N: Which of the prediction's columns is explained.
         start_N: The answer of the starting point.
         gap_N: What the columns leave unexplained: the answer minus the start minus their sum.
-        steps_N: Steps from the starting point to the row.
+        steps_N: Steps from the starting point to the row; of Shapley values, orders of columns.
     """
 
     columns_NK: FloatArray  # noqa: N815 - the shape is part of the name
@@ -88,20 +90,19 @@ class Explainer:
         model: The model.
 
     Raises:
-        InputError: The extra `explain` is not installed, or the model reads text, whose words are
-            numbers without an order.
+        InputError: The extra `explain` is not installed, which models of notes do not need.
     """
 
     model: Model
     _start: Any = field(init=False)
+    _reads: bool = field(init=False)
     _integrated: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        schema = self.model.task.schema
-        if texts := [column.name for column in schema.columns if column.kind == "text"]:
-            raise InputError(
-                f"column {texts[0]!r} is a text", expected="a model of numbers to explain"
-            )
+        self._start = torch.from_numpy(start_of(self.model.task))
+        self._reads = any(column.kind == "text" for column in self.model.task.schema.columns)
+        if self._reads:
+            return
         try:
             from captum.attr import IntegratedGradients  # noqa: PLC0415 - an optional extra
         except ImportError:
@@ -109,7 +110,6 @@ class Explainer:
                 "explanations need captum", remedy="pip install 'fedward[explain]'"
             ) from None
         self._integrated = IntegratedGradients(whole(self.model), multiply_by_inputs=True)
-        self._start = torch.from_numpy(start_of(self.model.task))
 
     def explain(self, x_NF: FloatArray) -> Explanation:
         """What moved the predictions of rows.
@@ -121,6 +121,8 @@ class Explainer:
         answer_N = answer(task, predicted_NC)
         start_N = self.model.predict(self._start.numpy())[0, answer_N]
         moved_N = predicted_NC[np.arange(len(x_NF)), answer_N] - start_N
+        if self._reads:
+            return self._by_orders(x_NF, answer_N, start_N, moved_N)
         given_NF, gap_N = np.zeros_like(x_NF), moved_N.copy()
         steps_N = np.zeros(len(x_NF), dtype=np.int64)
         steps, left_N = FIRST_STEPS, np.ones(len(x_NF), dtype=np.bool_)
@@ -140,6 +142,28 @@ class Explainer:
             gap_N=gap_N,
             steps_N=steps_N,
         )
+
+    def _by_orders(
+        self, x_NF: FloatArray, answer_N: IntVector, start_N: FloatVector, moved_N: FloatVector
+    ) -> Explanation:
+        """Shapley values of the columns; numbers of an array are not told apart."""
+        parts = [part for _, part in _parts(self.model.task.schema)]
+        columns_NK = np.empty((len(x_NF), len(parts)))
+        for row, column in enumerate(answer_N.tolist()):
+            columns_NK[row] = shapley(
+                partial(self._answers, column), x_NF[row], self._start.numpy()[0], parts
+            )
+        return Explanation(
+            columns_NK=columns_NK,
+            maps={},
+            answer_N=answer_N,
+            start_N=start_N,
+            gap_N=moved_N - columns_NK.sum(axis=1),
+            steps_N=np.full(len(x_NF), len(orders_of(len(parts))), dtype=np.int64),
+        )
+
+    def _answers(self, column: int, x_NF: FloatArray) -> FloatVector:
+        return self.model.predict(x_NF)[:, column]
 
     def _attributed(self, x_NF: FloatArray, answer_N: IntVector, steps: int) -> FloatArray:
         """What each feature adds, N x F."""

@@ -29,10 +29,11 @@ _one = ThreadPoolExecutor(1, thread_name_prefix="explaining")
 
 def explanation_outputs(schema: Schema) -> list[tuple[str, str, tuple[int, ...]]]:
     """Name, datatype and shape of each output; -1 stands for the number of rows."""
+    kinds = {column.kind for column in schema.columns}
     maps = [
         (map_of(column.name), "FP64", (-1, *column.shape))
         for column in schema.columns
-        if column.kind == "array"
+        if column.kind == "array" and "text" not in kinds
     ]
     return [
         (EXPLANATION, "FP64", (-1, len(schema.columns))),

@@ -117,19 +117,28 @@ def test_a_column_without_weight_adds_nothing() -> None:
 def test_more_steps_are_taken_where_the_sum_is_off() -> None:
     model = case_model(CASES["network"])
     steep = Model(model.card, model.task, model.weights_P * 4)
-    found = Explainer(steep).explain(invented(model.task, 20).x_NF)
+    found = Explainer(steep).explain(invented(model.task, 10).x_NF)
     assert found.steps_N.min() == FIRST_STEPS
     assert found.steps_N.max() > FIRST_STEPS
     missed_N = np.abs(found.gap_N) > TOLERANCE
     assert (found.steps_N[missed_N] == MOST_STEPS).all()
 
 
-def test_what_cannot_be_explained_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    column: Any = type("Column", (), {"name": "note", "kind": "text"})()
-    schema: Any = type("Schema", (), {"columns": (column,)})()
-    model: Any = type("Model", (), {"task": type("Task", (), {"schema": schema})()})()
-    with pytest.raises(InputError, match="'note' is a text"):
-        Explainer(model)
+def test_models_of_notes_get_shapley_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    model = case_model(CASES["text of patients"])
+    x_NF = invented(model.task, 5).x_NF
+    found = Explainer(model).explain(np.vstack([start_of(model.task), x_NF]))
+    assert (found.columns_NK[0] == 0).all()
+    np.testing.assert_allclose(found.gap_N, 0, atol=1e-12)
+    names = [column.name for column in model.task.schema.columns]
+    assert (np.abs(found.columns_NK[1:, names.index("note")]) > 0).any()
+    moved_N = model.predict(x_NF)[np.arange(5), found.answer_N[1:]] - found.start_N[1:]
+    np.testing.assert_allclose(found.columns_NK[1:].sum(axis=1), moved_N, atol=1e-12)
+    assert not found.maps
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(InputError, match=r"fedward\[explain\]"):
         Explainer(MODEL)

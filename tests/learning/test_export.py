@@ -230,10 +230,16 @@ def test_a_program_of_torch_says_what_the_node_says(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @every_case
 def test_every_task_in_every_format(case: Case, tmp_path: Path) -> None:
+    model = case_model(case)
+    reads = any(column.kind == "text" for column in model.task.schema.columns)
     for kind in FORMATS:
         folder = tmp_path / kind
         folder.mkdir()
-        made = export(case_model(case), kind, folder)
+        if reads:
+            with pytest.raises(InputError, match="'note' of kind 'text' cannot be exported"):
+                export(model, kind, folder)
+            continue
+        made = export(model, kind, folder)
         assert made.check.deviation <= made.check.tolerance
 
 
