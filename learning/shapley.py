@@ -1,7 +1,7 @@
 """What each column adds to an answer, for models whose features have no slope: words of notes.
 
 Columns take their values one after the other, from a starting point on, and each is given what the
-answer moves by then, in the mean over the orders in which they may come. Every order adds up exactly.
+answer moves by then, in the mean over the orders in which they may come. It adds up exactly.
 
 Source: Shapley 1953, A Value for n-Person Games; Castro, Gomez, Tejada 2009, Polynomial calculation
 of the Shapley value based on sampling, section 3.
