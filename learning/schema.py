@@ -7,6 +7,7 @@ ever learnt from patients. Columns are a list, since their order is the order of
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
@@ -23,6 +24,8 @@ MOST_CELLS = 1 << 24
 
 # Words of one text; a longer letter is cut off.
 MOST_WORDS = 1 << 16
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Kind = Literal["number", "category", "flag", "array", "text"]
 
@@ -258,6 +261,8 @@ class Schema:
         patient: Column whose equal values are one patient; without it every record is one.
         time: Column with the time of a record, for splits and forecasts.
         site: Column that names a record's site where one table holds several.
+        scaled_by: Digest of the statistics job whose means and deviations the numbers' centre and
+            spread are; None where they were guessed.
     """
 
     columns: tuple[Column, ...]
@@ -266,10 +271,13 @@ class Schema:
     patient: str | None = None
     time: str | None = None
     site: str | None = None
+    scaled_by: str | None = None
 
     def __post_init__(self) -> None:
         _distinct(tuple(column.name for column in self.columns), "columns", least=1)
         _distinct(self.column_names, "columns, label, targets, patient, time and site", least=2)
+        if self.scaled_by is not None and not _DIGEST.fullmatch(self.scaled_by):
+            raise InputError("scaled_by", expected="the 64 hexadecimal digits of a job's digest")
 
     @property
     def column_names(self) -> tuple[str, ...]:

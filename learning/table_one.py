@@ -25,6 +25,7 @@ class Number:
         bounds: Its public bounds, between which values were put.
         present: Patients with a value.
         missing: Patients without.
+        optional: Whether a patient may be without; never the label.
         mean: Mean of the values.
         sd: Their standard deviation (divided by their number, not by one less).
         quantiles: Value at each level; empty without bins.
@@ -36,6 +37,7 @@ class Number:
     bounds: tuple[float, float]
     present: Metric | None
     missing: Metric | None
+    optional: bool
     mean: Metric | None
     sd: Metric | None
     quantiles: Mapping[float, Metric]
@@ -49,6 +51,7 @@ class Levels:
     name: str
     levels: Mapping[str, Metric | None]
     missing: Metric | None
+    optional: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +116,16 @@ class TableOne:
         return {"value": metric.value, "low": metric.low, "high": metric.high}
 
     def _column(self, one: Number | Levels) -> dict[str, Any]:
+        missing = {"missing": self._metric(one.missing)} if one.optional else {}
         if isinstance(one, Levels):
             levels = {level: self._metric(count) for level, count in one.levels.items()}
-            return {"name": one.name, "levels": levels, "missing": self._metric(one.missing)}
+            return {"name": one.name, "levels": levels, **missing}
         return {
             "name": one.name,
             "unit": one.unit,
             "bounds": list(one.bounds),
             "present": self._metric(one.present),
-            "missing": self._metric(one.missing),
+            **missing,
             "mean": self._metric(one.mean),
             "sd": self._metric(one.sd),
             "quantiles": {f"{level:g}": self._metric(at) for level, at in one.quantiles.items()},

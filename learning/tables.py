@@ -98,7 +98,8 @@ class _Reader:
         return Levels(
             name=name,
             levels={level: self.count(one) for level, one in zip(levels, found, strict=False)},
-            missing=self.count(found[-1]) if cells.optional else Metric(0.0, 0.0, 0.0),
+            missing=self.count(found[-1]) if cells.optional else None,
+            optional=cells.optional,
         )
 
     def number(
@@ -109,14 +110,15 @@ class _Reader:
         present = self.total - missing
         behind = 1 + int(cells.optional)
         bins_B = self.sums[f"{cells.name}/bins"] if cells.bins else np.zeros(0)
-        shown = present >= self.least
+        shown = present >= max(self.least, Z * self.noise * math.sqrt(behind))
         mean, sd = _moments(self.sums[f"{cells.name}/moments"], present, bounds, self.noise, behind)
         return Number(
             name=name,
             unit=unit,
             bounds=bounds,
             present=self.count(present, behind),
-            missing=self.count(missing) if cells.optional else Metric(0.0, 0.0, 0.0),
+            missing=self.count(missing) if cells.optional else None,
+            optional=cells.optional,
             mean=mean if shown else None,
             sd=sd if shown else None,
             quantiles=quantiles(bins_B, bounds, self.noise, QUARTILES) if shown else {},
@@ -133,18 +135,20 @@ class _Reader:
         return (everybody, *each)
 
     def curve(self, group: str, table_O: FloatVector, rows: int) -> Curve:
-        """A curve up to the first interval with too few at risk."""
+        """A curve up to the first interval with too few at risk, or no more than noise can make."""
         noise = self.noise * math.sqrt(rows)
         _, _, risk_T = hazards(table_O)
-        few_T = risk_T < self.least
+        cells_T = len(table_O) - 1 - 2 * np.arange(len(risk_T))
+        few_T = risk_T < np.maximum(self.least, Z * noise * np.sqrt(cells_T))
         shown = int(few_T.argmax()) if few_T.any() else len(risk_T)
         survival, error = kaplan_meier(table_O), noise * _slopes(table_O, max(1.0, noise))
-        cells = len(table_O) - 1 - 2 * np.arange(shown)
         return Curve(
             group=group,
             times=tuple(self.task.cuts[:shown].tolist()),
             survival=tuple(map(_chance, survival[:shown].tolist(), error[:shown].tolist())),
-            at_risk=tuple(map(normal_interval, risk_T[:shown].tolist(), cells * noise**2)),
+            at_risk=tuple(
+                map(normal_interval, risk_T[:shown].tolist(), cells_T[:shown] * noise**2)
+            ),
         )
 
 

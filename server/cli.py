@@ -34,6 +34,7 @@ class _Server(LazyGroup):
             "server.plan_command:plan", "Check a job and show what it costs, offline.", _JOBS
         ),
         "log": Mount("server.log_command:log", "What happened in a job, and what happens.", _JOBS),
+        "table": Mount("server.table_command:table", "Show what a statistics job found.", _JOBS),
         "stop": Mount("server.stop_command:stop", "End a job.", _JOBS),
         "resume": Mount("server.stop_command:resume", "Let a job go on without waiting.", _JOBS),
         "history": Mount(

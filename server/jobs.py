@@ -53,6 +53,12 @@ def resolve(request: JobRequest, origin: Origin) -> Job:
     Raises:
         InputError: Parts of the request do not fit each other.
     """
+    if request.scaling is not None:
+        raise InputError(
+            "scaling by a statistics job",
+            expected="a job that is launched where that one was kept",
+            remedy="fedward run looks it up; elsewhere write centre and spread into the schema",
+        )
     _check_sites(request)
     task = load_task(request.task, request.schema)
     named = _strategy(request, task)

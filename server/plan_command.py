@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +32,8 @@ def plan(
     Nothing is signed or sent. The numbers are those that the job would carry.
     """
     origin = Origin(coordinator=_NOBODY, roster=_NOBODY, now=datetime.now(UTC))
-    found = summary(resolve(read_request(job), origin))
+    # Where numbers' scales come from changes no cost.
+    found = summary(resolve(replace(read_request(job), scaling=None), origin))
     if as_json:
         typer.echo(json.dumps(found.to_json()))
     else:

@@ -83,6 +83,18 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScalingRequest:
+    """Scale numbers by the means and standard deviations of a finished statistics job.
+
+    Args:
+        statistics: That job at this coordinator: its name, its folder, or the first digits of its
+            digest.
+    """
+
+    statistics: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobRequest:
     """A job as a coordinator writes it; see configs/jobs for commented examples.
 
@@ -97,6 +109,7 @@ class JobRequest:
         privacy: Mode and epsilon.
         training: Optimisation.
         evaluation: Counting on held-out patients.
+        scaling: Where numbers' centre and spread come from; left out, from the schema.
         encryption: How contributions travel.
         publication: What the coordinator may learn.
         intended_use: One line that the model carries.
@@ -115,6 +128,7 @@ class JobRequest:
     strategy: Named | None = None
     training: TrainingRequest = field(default_factory=TrainingRequest)
     evaluation: EvaluationRequest = field(default_factory=EvaluationRequest)
+    scaling: ScalingRequest | None = None
     encryption: EncryptionRequest = field(default_factory=EncryptionRequest)
     publication: Publication = field(
         default_factory=lambda: Publication(metrics=False, model=False)

@@ -24,6 +24,7 @@ from server.options import DEFAULT, Json, Server
 from server.plan_command import Summary, summary
 from server.presence import Presence, present, require_present
 from server.requests import read_request
+from server.scaling import scaled
 from server.view import metrics_line, number, plain_table, size
 
 
@@ -45,11 +46,12 @@ def run(
     folder = Folder.open(server)
     key = folder.load_key()
     found = present(folder) if dry_run else require_present(folder)
-    resolved = _resolve(job, key, folder.load_roster(key.fingerprint))
+    archive = Archive(folder.jobs)
+    resolved = _resolve(job, key, folder.load_roster(key.fingerprint), archive)
     if dry_run:
         _show_costs(_costs(folder, resolved, found), as_json=as_json)
         return
-    kept = Archive(folder.jobs).create(resolved, key.sign("job", resolved.to_bytes()))
+    kept = archive.create(resolved, key.sign("job", resolved.to_bytes()))
     console = Console(quiet=as_json)
     console.print(f"Launched {kept.job.name}, kept as {kept.path.name}", soft_wrap=True)
     record = follow(folder, kept, console)
@@ -61,13 +63,14 @@ def run(
         raise typer.Exit(1)
 
 
-def _resolve(path: Path, key: SigningKey, roster: Roster) -> Job:
+def _resolve(path: Path, key: SigningKey, roster: Roster, archive: Archive) -> Job:
     """The job of a file, for hospitals that this roster knows.
 
     Raises:
-        InputError: The file holds no job, or names a hospital that is not enrolled.
+        InputError: The file holds no job, or names a hospital that is not enrolled, or a
+            statistics job whose table is not here.
     """
-    request = read_request(path)
+    request = scaled(read_request(path), archive)
     for site in request.sites:
         roster.card(site.name)
     origin = Origin(coordinator=key.fingerprint, roster=roster.digest, now=datetime.now(UTC))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from privacy.plan import PrivacyRequest
 from protocol.jobs import Job, Mode, Named, Site
 from server.jobs import Origin, resolve
 from server.requests import EncryptionRequest, JobRequest, TrainingRequest
-from simulations.consortium import Columns, Consortium, found, hospital_names
+from simulations.consortium import Consortium, found, hospital_names
 
 DATASET = "sepsis"
 ROWS = 60
@@ -39,7 +38,7 @@ def schema(*, patients: bool = False) -> dict[str, Any]:
     return {**document, "patient": "patient"} if patients else document
 
 
-def records(rows: int, rng: np.random.Generator, *, patients: bool = False) -> Columns:
+def records(rows: int, rng: np.random.Generator, *, patients: bool = False) -> dict[str, list[str]]:
     """Invented records within the schema's bounds, whose label follows pulse and lactate.
 
     With patients, two records in a row are one patient's.
@@ -48,7 +47,7 @@ def records(rows: int, rng: np.random.Generator, *, patients: bool = False) -> C
     pulse_N = 50 + 120 * rng.random(rows)
     lactate_N = 8 * rng.random(rows)
     score_N = (pulse_N - 110) / 40 + (lactate_N - 4) / 2 + rng.normal(size=rows) / 2
-    columns: dict[str, Sequence[str]] = {
+    columns: dict[str, list[str]] = {
         "age": [f"{value:.1f}" for value in age_N],
         "pulse": [f"{value:.1f}" for value in pulse_N],
         "lactate": [f"{value:.2f}" for value in lactate_N],

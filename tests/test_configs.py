@@ -105,7 +105,12 @@ def resolved(path: Path) -> Job:
 @of(JOBS)
 def test_a_job_resolves_to_numbers_that_every_hospital_admits(path: Path) -> None:
     job = resolved(path)
-    policy = replace(Policy(), tasks=(job.task.name,), publish_metrics=job.publication.metrics)
+    policy = replace(
+        Policy(),
+        tasks=(job.task.name,),
+        publish_metrics=job.publication.metrics,
+        publish_model=job.publication.model,
+    )
     columns = parse(Schema, job.schema, "schema").column_names
     for site in job.sites:
         situation = Situation(

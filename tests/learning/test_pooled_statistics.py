@@ -77,7 +77,7 @@ def exact(description: Description, records: Records) -> list[Fraction]:
 
 
 @every_case
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_patient_more_moves_the_sums_by_at_most_the_norm(name: str, data: st.DataObject) -> None:
     """Sensitivity, add or remove one, in exact arithmetic, whatever the features are."""

@@ -23,8 +23,6 @@ from tests.simulations.runs import models, opened, run_course
 WAYS: dict[str, dict[str, Any]] = {
     "distributed": {},
     "local, no masks": {"mode": "local", "encryption": EncryptionRequest(masks=False)},
-    "none": {"mode": "none"},
-    "clear": {"mode": "none", "clear": True},
 }
 
 
@@ -65,11 +63,6 @@ def test_every_hospital_ends_with_the_sum_and_the_noise_that_is_charged(
     assert len(found) == 3
     error_P = found["north"].weights_P - sums_P
     noise = DpPlan.of(job.privacy, "train", 3).noise_std(3)
-    if job.privacy.mode == "none":
-        # On the grid of an encrypted sum each hospital rounds once; in the clear nobody does.
-        assert noise == 0.0
-        assert np.abs(error_P).max() <= (0.0 if way == "clear" else 3 / job.privacy.update.scale)
-        return
     # A chi-square of P = 36 cells lies in this range but for odds of some 10^-7.
     assert len(error_P) == task.evaluation.length == 36
     assert 0.45 < float(np.sqrt(np.mean(error_P**2))) / noise < 1.65
@@ -97,14 +90,20 @@ def test_the_ledger_is_charged_what_runs_and_gets_the_spare_attempt_back(tmp_pat
     assert held_out[0] == 0.0
 
 
-def test_in_the_clear_the_table_is_numpys_of_everybody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clear", [True, False], ids=["clear", "encrypted"])
+def test_without_noise_the_table_is_numpys_of_everybody(tmp_path: Path, clear: bool) -> None:
     consortium = make_consortium(tmp_path / "c", patients=True)
-    job = make_job(consortium, request_of(mode="none", clear=True, patients=True))
+    job = make_job(consortium, request_of(mode="none", clear=clear, patients=True))
     outcome = run_course(consortium, job).outcome
-    task, _, parts = truth(consortium, job)
+    task, sums_P, parts = truth(consortium, job)
+    error_P = np.frombuffer(outcome.model or b"", dtype="<f8") - sums_P
+    # On the grid of an encrypted sum each hospital rounds once; in the clear nobody does.
+    assert np.abs(error_P).max() <= (0.0 if clear else 3 / job.privacy.update.scale)
+    assert DpPlan.of(job.privacy, "train", 3).noise_std(3) == 0.0
     table = table_one(task, np.frombuffer(outcome.model or b"", dtype="<f8").copy(), 0.0)
     assert table.patients is not None
-    assert table.patients.value == sum(part.num_patients for part in parts)
+    patients = sum(part.num_patients for part in parts)
+    assert table.patients.value == pytest.approx(patients, abs=0.01)
     # Every patient has two records: means over patients are means over records.
     for place, (name, number) in enumerate(table.numbers.items()):
         low, high = number.bounds
@@ -112,8 +111,8 @@ def test_in_the_clear_the_table_is_numpys_of_everybody(tmp_path: Path) -> None:
         value_N = (low + high) / 2 + (high - low) / 2 * scaled_N
         assert number.mean is not None
         assert number.sd is not None
-        assert number.mean.value == pytest.approx(value_N.mean(), rel=1e-5), name
-        assert number.sd.value == pytest.approx(value_N.std(), rel=1e-4), name
+        assert number.mean.value == pytest.approx(value_N.mean(), rel=1e-3), name
+        assert number.sd.value == pytest.approx(value_N.std(), rel=1e-3), name
         median = float(np.median(value_N))
         assert number.quantiles[0.5].value == pytest.approx(median, abs=(high - low) / 8)
     label = task.schema.label.name

@@ -1,0 +1,259 @@
+"""A statistics job that has ended: its table at the coordinator, and jobs that are scaled by it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import Result
+from typer.testing import CliRunner
+
+import fedward
+from learning.pooled_statistics import Statistics
+from learning.schema import Schema
+from protocol.config import parse
+from protocol.errors import FedwardError, InputError
+from server.archive import Archive
+from server.config import Folder
+from server.job_folder import JobFolder
+from server.jobs import Origin, resolve
+from server.launch import Event, Outcome
+from server.released import noise_of, released, statistics_of
+from server.requests import JobRequest, ScalingRequest, read_request
+from server.scaling import scaled
+from tests.server.premises import CONFIGS, HOSPITALS, found
+
+PATIENTS = 4000
+
+
+@pytest.fixture(scope="module")
+def request_() -> JobRequest:
+    return read_request(CONFIGS / "jobs" / "statistics.yaml")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return found(tmp_path_factory.mktemp("coordinator"))
+
+
+def origin(folder: Folder) -> Origin:
+    key = folder.load_key()
+    roster = folder.load_roster(key.fingerprint).digest
+    return Origin(coordinator=key.fingerprint, roster=roster, now=datetime.now(UTC))
+
+
+def sums_of(task: Statistics) -> bytes:
+    """What hospitals with `PATIENTS` invented patients would hand over."""
+    rng = np.random.default_rng(0)
+    table: dict[str, Any] = {
+        "age": np.clip(rng.normal(54, 10, PATIENTS), 20, 90),
+        "tumour_size": np.clip(rng.normal(29, 14, PATIENTS), 0, 120),
+        "nodes": np.full(PATIENTS, 2.0),
+        "grade": rng.choice(["I", "II", "III"], PATIENTS).tolist(),
+        "hormones": [None] * 3 + (rng.random(PATIENTS - 3) < 0.4).astype(int).tolist(),
+        "postmenopausal": ["yes"] * PATIENTS,
+        "relapsed": rng.choice(["no", "yes"], PATIENTS).tolist(),
+        "days": np.minimum(rng.exponential(1500, PATIENTS), 2700).tolist(),
+    }
+    records, _ = task.records(table)
+    counts = task.evaluation.counts(records.x_NF, np.asarray(records.y_N), records.patient_N)
+    return counts.astype("<f8").tobytes()
+
+
+def launch(folder: Folder, request: JobRequest) -> JobFolder:
+    job, key = resolve(request, origin(folder)), folder.load_key()
+    return Archive(folder.jobs).create(job, key.sign("job", job.to_bytes()))
+
+
+def end(kept: JobFolder, *, status: str = "completed", model: bytes | None) -> None:
+    kept.append(Event(kind="round", round=1, sites=HOSPITALS))
+    kept.save_outcome(
+        Outcome(
+            status=status,
+            reason="",
+            refusals={},
+            events=kept.events(),
+            metrics={},
+            weights_tag="",
+            model=model,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Folder, request_: JobRequest) -> JobFolder:
+    kept = launch(folder, request_)
+    end(kept, model=sums_of(statistics_of(kept.job)))
+    return kept
+
+
+def ask(folder: Folder, *words: str) -> Result:
+    words = ("server", "table", *words, "--server", str(folder.file))
+    return CliRunner().invoke(fedward.app, list(words), env={"COLUMNS": "80"})
+
+
+def test_the_table_is_shown_with_what_the_noise_may_have_done(
+    folder: Folder, finished: JobFolder
+) -> None:
+    done = ask(folder, "breast-table")
+    assert done.exit_code == 0, done.exception
+    lines = done.stdout.splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    noise = noise_of(finished.job, 3)
+    first = next(line for line in lines if line.startswith("all"))
+    assert first.split() == ["all", "4000", f"{1.96 * noise:.0f}"]
+    age = next(line.split() for line in lines if line.startswith("age"))
+    assert age[:4] == ["age", "mean,", "years", "53.85"]
+    assert 0 < float(age[4]) < 1
+    assert any("fewer than 10" in line and "missing" in line for line in lines)
+    assert any("50% are below, mm" in line for line in lines)
+    assert "Survival (Kaplan-Meier)" in done.stdout
+    assert next(line for line in lines if line.strip().startswith("365")).count("±") == 3
+
+
+def test_as_json_it_comes_with_what_it_cost(folder: Folder, finished: JobFolder) -> None:
+    document = json.loads(ask(folder, "breast-table", "--json").stdout)
+    assert (document["job"], document["digest"]) == ("breast-table", finished.digest)
+    assert (document["mode"], document["epsilon"], document["delta"]) == ("distributed", 1.0, 1e-5)
+    assert document["epsilon_worst"] == finished.job.privacy.epsilon_worst
+    assert document["patients"]["value"] == PATIENTS
+    assert [column["name"] for column in document["columns"]][-1] == "postmenopausal"
+    assert [curve["group"] for curve in document["curves"]] == ["all", "no", "yes"]
+    assert document["noise"] == noise_of(finished.job, 3)
+
+
+def test_a_picture_is_drawn(folder: Folder, finished: JobFolder, tmp_path: Path) -> None:
+    path = tmp_path / "table.png"
+    done = ask(folder, finished.path.name, "--picture", str(path))
+    assert done.exit_code == 0, done.exception
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_fewer_hospitals_in_the_sum_leave_more_noise(finished: JobFolder) -> None:
+    four = replace(finished.job, sites=(*finished.job.sites, finished.job.sites[0]))
+    assert noise_of(four, 3) > noise_of(four, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "message"),
+    [
+        (None, "completed", "stayed in the hospitals; expected publication.model: true"),
+        (b"", "failed", "has no table; expected one that was completed; found failed"),
+    ],
+)
+def test_without_a_released_table_there_is_none(
+    folder: Folder, request_: JobRequest, model: bytes | None, status: str, message: str
+) -> None:
+    kept = launch(folder, replace(request_, name=f"other-{status}"))
+    with pytest.raises(InputError, match="under way"):
+        released(kept)
+    end(kept, status=status, model=model)
+    with pytest.raises(InputError, match=message):
+        released(kept)
+
+
+class TestScaling:
+    def job(self, **changes: Any) -> JobRequest:
+        """A diagnosis of relapse from the same columns."""
+        base = read_request(CONFIGS / "jobs" / "statistics.yaml")
+        schema = {**base.schema, "targets": []}
+        return replace(
+            base,
+            name="relapse",
+            task=replace(base.task, name="diagnosis", options={}),
+            schema={**schema, **changes},
+            scaling=ScalingRequest(statistics="breast-table"),
+        )
+
+    def test_means_and_deviations_become_part_of_the_jobs_text(
+        self, folder: Folder, finished: JobFolder
+    ) -> None:
+        request = scaled(self.job(), Archive(folder.jobs))
+        assert request.scaling is None
+        job = resolve(request, origin(folder))
+        schema = parse(Schema, job.schema, "schema")
+        numbers = released(finished).numbers
+        age = schema.columns[0]
+        assert age.name == "age"
+        assert numbers["age"].mean is not None
+        assert numbers["age"].sd is not None
+        assert (age.middle, age.width) == (numbers["age"].mean.value, numbers["age"].sd.value)
+        assert schema.scaled_by == finished.digest
+        # Patients who are all alike leave a deviation of nothing; a thousandth of the bounds stays.
+        assert schema.columns[2].width == pytest.approx(36 / 1000)
+        # Epsilon is the new job's own: what was released before costs nothing again.
+        unscaled = resolve(replace(self.job(), scaling=None), origin(folder))
+        assert job.privacy == unscaled.privacy
+
+    def test_a_job_without_scaling_is_left_alone(
+        self, folder: Folder, request_: JobRequest
+    ) -> None:
+        assert scaled(request_, Archive(folder.jobs)) is request_
+
+    @pytest.mark.usefixtures("finished")
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (lambda age: {**age, "name": "weight"}, "scaling of 'weight'; .* found none"),
+            (lambda age: {**age, "unit": "months"}, "in months, from 20 to 90; found years"),
+            (lambda age: {**age, "high": 120}, "from 20 to 120; found years, from 20 to 90"),
+        ],
+    )
+    def test_a_number_that_was_counted_otherwise_is_refused(
+        self,
+        folder: Folder,
+        edit: Callable[[dict[str, Any]], dict[str, Any]],
+        message: str,
+    ) -> None:
+        columns = list(self.job().schema["columns"])
+        request = self.job(columns=[edit(columns[0]), *columns[1:]])
+        with pytest.raises(InputError, match=message):
+            scaled(request, Archive(folder.jobs))
+
+    def test_a_number_of_which_too_few_were_counted_keeps_its_own_scale(
+        self, folder: Folder, request_: JobRequest
+    ) -> None:
+        options = {**request_.task.options, "fewer_than": 2 * PATIENTS}
+        task = replace(request_.task, options=options)
+        kept = launch(folder, replace(request_, name="nobody-shown", task=task))
+        end(kept, model=sums_of(statistics_of(kept.job)))
+        asked = replace(self.job(), scaling=ScalingRequest(statistics="nobody-shown"))
+        request = scaled(asked, Archive(folder.jobs))
+        assert request.schema["columns"] == list(asked.schema["columns"])
+
+    def test_another_kind_of_job_is_no_source(self, folder: Folder) -> None:
+        launch(folder, replace(self.job(), name="model", scaling=None))
+        asked = replace(self.job(), scaling=ScalingRequest(statistics="model"))
+        with pytest.raises(InputError, match="expected task 'statistics'; found task 'diagnosis'"):
+            scaled(asked, Archive(folder.jobs))
+
+    def test_it_is_looked_up_where_jobs_are_kept_and_planned_anywhere(
+        self, folder: Folder, finished: JobFolder, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match="scaling by a statistics job"):
+            resolve(self.job(), origin(folder))
+        path = tmp_path / "job.yaml"
+        text = (CONFIGS / "jobs" / "statistics.yaml").read_text(encoding="utf-8")
+        document = {**yaml.safe_load(text), "name": "relapse", "task": {"name": "diagnosis"}}
+        document |= {
+            "scaling": {"statistics": finished.digest[:12]},
+            "task": {"name": "diagnosis", "options": {}},
+        }
+        path.write_text(yaml.safe_dump(document), encoding="utf-8")
+        plan = CliRunner().invoke(fedward.app, ["server", "plan", str(path), "--json"])
+        assert plan.exit_code == 0, plan.exception
+        words = ["run", str(path), "--dry-run", "--json", "--server", str(folder.file)]
+        done = CliRunner().invoke(fedward.app, words)
+        assert done.exit_code == 0, done.exception
+        assert json.loads(done.stdout)["parameters"] == json.loads(plan.stdout)["parameters"]
+
+    def test_a_source_is_named_by_its_digest(self, folder: Folder) -> None:
+        with pytest.raises(FedwardError, match="scaled_by; expected the 64 hexadecimal digits"):
+            resolve(replace(self.job(scaled_by="x"), scaling=None), origin(folder))
