@@ -81,6 +81,14 @@ class DataPlane:
         """Who asks, if they may; see `serving.tokens.Gate.admit`."""
         return self.gate.admit(caller.authorization, scope, model, caller.peer)
 
+    def admits(self, caller: Caller, scope: Scope, model: str) -> bool:
+        """Whether somebody may ask."""
+        try:
+            self.admit(caller, scope, model)
+        except Refusal:
+            return False
+        return True
+
     def model_ready(self, name: str, version: str = "") -> bool:
         """Whether a version can be asked."""
         try:

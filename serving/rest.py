@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from protocol.errors import FedwardError
 from serving.bodies import pack, read_document, read_request, unpack, write_reply
+from serving.config import is_loopback
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
 from serving.metrics import CONTENT_TYPE
-from serving.refusal import Kind, Refusal
+from serving.page import HEADERS, page
+from serving.refusal import Kind, Refusal, invalid
 
 log = logging.getLogger("fedward.serving")
 LENGTH = "Inference-Header-Content-Length"
@@ -31,18 +35,21 @@ STATUS = {
     Kind.UNAVAILABLE: 503,
     Kind.DEADLINE: 504,
 }
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(plane: DataPlane, most_bytes: int) -> Starlette:
+def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starlette:
     """The application.
 
     Args:
         plane: What answers.
         most_bytes: Largest body, unpacked.
+        local: Whether only this machine reaches it: then the page needs no token.
     """
-    rest = _Rest(plane, most_bytes)
+    rest = _Rest(plane, most_bytes, local=local)
     gets = {
+        "/": rest.page,
         "/metrics": rest.metrics,
         "/v2/health/live": rest.live,
         "/v2/health/ready": rest.ready,
@@ -66,9 +73,26 @@ def make_app(plane: DataPlane, most_bytes: int) -> Starlette:
 class _Rest:
     """One handler for each route."""
 
-    def __init__(self, plane: DataPlane, most_bytes: int) -> None:
+    def __init__(self, plane: DataPlane, most_bytes: int, *, local: bool) -> None:
         self._plane = plane
         self._most = most_bytes
+        self._local = local
+
+    async def page(self, request: Request) -> Response:
+        plane, caller = self._plane, _browser(request)
+        if self._local:
+            _check_host(request.headers.get("host", ""))
+            return HTMLResponse(page(plane, lambda _: True), headers=HEADERS)
+        try:
+            plane.admit(caller, "monitor")
+        except Refusal as refusal:
+            if refusal.kind is not Kind.UNAUTHENTICATED:
+                raise
+            # A browser asks for a password, which is the token.
+            headers = {"WWW-Authenticate": 'Basic realm="fedward", charset="UTF-8"'}
+            return JSONResponse({"error": str(refusal)}, 401, headers=headers)
+        shown = page(plane, lambda model: plane.admits(caller, "monitor", model))
+        return HTMLResponse(shown, headers=HEADERS)
 
     async def live(self, _: Request) -> Response:
         return JSONResponse({"live": True})
@@ -154,6 +178,30 @@ class _Rest:
 def _caller(request: Request) -> Caller:
     peer = request.client.host if request.client else ""
     return Caller(authorization=request.headers.get("authorization", ""), peer=peer)
+
+
+def _browser(request: Request) -> Caller:
+    """Who asks; of a browser the password is the token."""
+    caller = _caller(request)
+    kind, _, coded = caller.authorization.partition(" ")
+    if kind.lower() != "basic":
+        return caller
+    try:
+        _, _, token = base64.b64decode(coded, validate=True).decode().partition(":")
+    except ValueError:
+        raise invalid("authorization", expected="a name and a token") from None
+    return Caller(authorization=f"Bearer {token}", peer=caller.peer)
+
+
+def _check_host(host: str) -> None:
+    """A page that needs no token is for who asks this machine by its own name.
+
+    Raises:
+        Refusal: Another name was made to lead here, as a foreign page in a browser can do.
+    """
+    match = _HOST.fullmatch(host)
+    if match is None or not is_loopback(match[1].strip("[]")):
+        raise Refusal(Kind.FORBIDDEN, "the page is for this machine alone")
 
 
 def _model(request: Request) -> tuple[str, str]:

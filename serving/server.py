@@ -23,7 +23,7 @@ from learning.artefact import Model
 from protocol.errors import InputError
 from protocol.keyfile import load_secret
 from serving.answering import Witness
-from serving.config import ServingConfig, Tls, split_address
+from serving.config import ServingConfig, Tls, is_loopback, split_address
 from serving.dataplane import DataPlane
 from serving.limits import Turnstile
 from serving.loading import Catalogue
@@ -134,7 +134,11 @@ async def _start_rest(
         return None
     listener = _bound(config.rest)
     settings = uvicorn.Config(
-        make_app(plane, config.limits.request_bytes),
+        make_app(
+            plane,
+            config.limits.request_bytes,
+            local=is_loopback(split_address(config.rest)[0]),
+        ),
         log_config=None,
         access_log=False,
         server_header=False,
