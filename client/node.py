@@ -30,6 +30,7 @@ from client.stopping import Stop, signals
 from client.supernode import Link, SuperNode
 from client.supervisor import POLL_S, Desk, Supervisor
 from client.watched import Files, dismiss_outdated
+from learning.pretrained import ENVIRONMENT as PRETRAINED
 from protocol.config import read
 from protocol.errors import BusyError, FedwardError, InputError
 from protocol.journal import Journal
@@ -39,7 +40,9 @@ from protocol.signing import SigningKey
 _LOOK_S = 1.0
 _LOG = logging.getLogger(__name__)
 # What the children need of this process' environment; anything else may be a secret.
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_KEPT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", PRETRAINED,
+)  # fmt: skip
 _PROXIES = ("https_proxy", "all_proxy", "no_proxy")
 _ALWAYS = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -222,6 +222,11 @@ def _misshapen(column: Column, found: str) -> InputError:
     )
 
 
+def text_of(value: str | float | None) -> str | None:
+    """The text of a cell; None where it is missing."""
+    return None if value is None or _is_missing(value) else as_text(value)
+
+
 def words_of(column: Column, raw: Cells) -> tuple[FloatArray, dict[str, BoolVector]]:
     """Numbers of a text's first words, N x L, zeros behind them, and which texts have a problem.
 
@@ -231,7 +236,7 @@ def words_of(column: Column, raw: Cells) -> tuple[FloatArray, dict[str, BoolVect
         number_NL, cut_N = _numbered(column, raw)
         missing_N = ~_each(number_NL > 0, np.any)
     else:
-        texts = [None if value is None or _is_missing(value) else as_text(value) for value in raw]
+        texts = [text_of(value) for value in raw]
         number_NL, cut_N = hashed(texts, column.length or 0)
         missing_N = np.array([text is None for text in texts], dtype=np.bool_)
     wordless_N = ~_each(number_NL > 0, np.any) & ~missing_N

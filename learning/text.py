@@ -1,4 +1,4 @@
-"""Diagnosis from clinical notes: bags of hashed n-grams, or a small transformer over words."""
+"""Diagnosis from clinical notes: bags of hashed n-grams, a small transformer, or an adapted one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from typing import Any, Literal, Self
 from learning.bags import Bag
 from learning.classification import Classifier, Network
 from learning.encoder import Encoder
+from learning.lora import Adaptation, Adapters
 from learning.outcomes import Classes, Flags, outcome_of
 from learning.places import Places
 from learning.schema import Schema
+from learning.task import FloatArray, Records, Report, Table
 from protocol.config import parse
 from protocol.errors import InputError
 
-Model = Literal["linear", "bag", "transformer"]
+Model = Literal["linear", "bag", "transformer", "adapted"]
 
 _SIZES = {"buckets": 1 << 24, "ngrams": 5, "width": 4096, "layers": 48, "heads": 64}
 _USED: dict[Model, tuple[str, ...]] = {
     "linear": ("buckets", "ngrams"),
     "bag": ("buckets", "ngrams", "width"),
     "transformer": ("buckets", "width", "layers", "heads"),
+    "adapted": (),
 }
 
 
@@ -31,13 +34,14 @@ class Options:
     """What a job may choose. Sizes that the model does not have must be left out.
 
     Args:
-        model: `linear` (a score for each bucket of n-grams), `bag` (a vector for each) or
-            `transformer` (words that attend to each other).
+        model: `linear` (a score for each bucket of n-grams), `bag` (a vector for each),
+            `transformer` (words that attend to each other) or `adapted` (a pretrained model).
         buckets: V, into how many buckets words or n-grams are hashed; 1024 if not given.
         ngrams: Words in the longest n-gram of `linear` and `bag`; 2 if not given.
         width: D, numbers of a bucket's vector in `bag` and `transformer`; 16 if not given.
         layers: Blocks of the transformer; 1 if not given.
         heads: Heads of its attention, which divide the width; 2 if not given.
+        pretrained: Which model is adapted; for `adapted` only.
         class_weights: Public weight of each class in the loss, see learning.outcomes.Classes.
         positive_weights: The same of several labels, see learning.outcomes.Flags.
     """
@@ -48,6 +52,7 @@ class Options:
     width: int | None = None
     layers: int | None = None
     heads: int | None = None
+    pretrained: Adaptation | None = None
     class_weights: Mapping[str, float] | None = None
     positive_weights: Mapping[str, float] | None = None
 
@@ -61,6 +66,8 @@ class Options:
             least = 2 if name == "buckets" else 1
             if not least <= value <= most:
                 raise InputError(name, expected=f"{least} to {most}", found=str(value))
+        if (self.pretrained is not None) != (self.model == "adapted"):
+            raise InputError("pretrained", expected="for model 'adapted', and for no other")
         if (self.width or 16) % (self.heads or 2):
             raise InputError("heads", expected="a divisor of the width", found=str(self.heads))
 
@@ -94,6 +101,8 @@ class Text(Classifier):
     def network(self) -> Network:
         """What reads the notes."""
         asked, places = self.options, Places.of(self.schema)
+        if asked.pretrained is not None:
+            return Adapters.of(asked.pretrained, places, self.outcome.size)
         buckets, width = asked.buckets or 1024, asked.width or 16
         if asked.model == "transformer":
             return Encoder(
@@ -111,6 +120,27 @@ class Text(Classifier):
             width=0 if asked.model == "linear" else width,
             size=self.outcome.size,
         )
+
+    def records(self, table: Table) -> tuple[Records, Report]:
+        """Turn raw columns into records; rows without a known label or a patient are left out."""
+        return super().records(self._read(table))
+
+    def features(self, table: Table) -> tuple[FloatArray, Report]:
+        """Turn raw columns into features N x F, one row each, for prediction."""
+        return super().features(self._read(table))
+
+    def _read(self, table: Table) -> Table:
+        """The table with word pieces for texts, where a pretrained model has its own."""
+        network = self.network
+        if not isinstance(network, Adapters):
+            return table
+        texts = [column for column in self.schema.columns if column.kind == "text"]
+        pieces = {
+            column.name: network.read(column, table[column.name])
+            for column in texts
+            if column.name in table
+        }
+        return {**table, **pieces}
 
     @property
     def kappa(self) -> float:
