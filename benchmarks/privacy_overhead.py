@@ -39,6 +39,8 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from client.training import MAX_BATCH, MAX_GRADIENTS
+from learning.array_place import ArrayPlace
+from learning.residual import ResidualNetwork
 from privacy.engine import MARGIN, Clipping, Engine
 from protocol.errors import InputError
 
@@ -105,11 +107,21 @@ def cnn() -> nn.Module:
     )
 
 
+def imaging() -> nn.Module:
+    """The network of the task `imaging` with its own widths, on images of 64 x 64."""
+    place = ArrayPlace(0, (1, 64, 64), 0, (), (1.0,), (0.0,))
+    model: nn.Module = ResidualNetwork(place, (8, 16, 32), (3, 3), 2).module()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, bool]] = {
     "mlp": (mlp, (30,), 512, False),
     "cnn": (cnn, (1, 28, 28), 256, False),
     "transformer": (Transformer, (24,), 256, True),
     "gru": (Recurrent, (20, 8), 256, False),
+    "imaging": (imaging, (64 * 64,), 256, False),
 }
 """Model, shape of a record, records in a batch, whether inputs are token numbers."""
 

@@ -22,6 +22,30 @@ Schedule = Callable[[int], float]
 
 # Records whose activations are in memory at once; sums over chunks are sums over records.
 CHUNK = 8192
+CHUNK_VALUES = 1 << 24
+
+
+def chunk_of(model: torch.nn.Module, features: int) -> int:
+    """How many records go through a model together: `CHUNK`, or what fits into 128 MiB.
+
+    Args:
+        model: Whose layers' outputs are counted, for one record.
+        features: F, that it reads.
+    """
+    sizes = [features]
+
+    def measure(_: torch.nn.Module, __: object, output: object) -> None:
+        sizes.append(output.numel() if isinstance(output, torch.Tensor) else 0)
+
+    layers = [one for one in model.modules() if not [*one.children()]]
+    handles = [layer.register_forward_hook(measure) for layer in layers]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, features, dtype=torch.float64))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(1, min(CHUNK, CHUNK_VALUES // sum(sizes)))
 
 
 def constant(rate: float) -> Schedule:
@@ -86,6 +110,7 @@ class PlainGradient:
         self._size = size
         self._layout = task.layout()
         self._model: torch.nn.Module = task.model()
+        self._chunk = chunk_of(self._model, task.schema.num_features)
 
     def __call__(self, records: Records, weights_P: FloatVector, step: int) -> FloatVector:
         """Mean gradient at `weights_P`, P numbers in the layout's order."""
@@ -93,8 +118,8 @@ class PlainGradient:
         set_weights(self._model, self._layout, weights_P)
         self._model.zero_grad(set_to_none=True)
         x_NF, y_N = torch.from_numpy(records.x_NF), torch.from_numpy(records.y_N)
-        for start in range(0, len(records), CHUNK):
-            here = slice(start, start + CHUNK)
+        for start in range(0, len(records), self._chunk):
+            here = slice(start, start + self._chunk)
             self._task.loss(self._model(x_NF[here]), y_N[here]).sum().backward()
         size = float(len(records)) if self._size is None else self._size
         return self._sum() / max(size, 1.0)

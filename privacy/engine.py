@@ -170,8 +170,9 @@ class Engine:
         elif patient is None:
             raise InputError("the unit is the patient and no patient column is given")
         else:
-            for rows in whole_patients(patient, mask, self._max_batch):
-                if len(rows) > self._max_batch:
+            most = self._batch(x)
+            for rows in whole_patients(patient, mask, most):
+                if len(rows) > most:
                     self._add_large_patient(x, y, rows, totals)
                 else:
                     self._add_patients(x[rows], y[rows], patient[rows], totals)
@@ -224,7 +225,7 @@ class Engine:
     ) -> None:
         """One patient with more rows than a batch holds: sum first, then clip the sum."""
         own_P = self._zeros()
-        for part in batches(rows, self._max_batch):
+        for part in batches(rows, self._batch(x)):
             blocks = self._blocks(x[part], y[part])
             for block in _finite(blocks, _squares(blocks)):
                 block.add(own_P.new_ones(len(part)), self._views(own_P))

@@ -23,7 +23,8 @@ from protocol.config import read
 from protocol.errors import InputError
 from protocol.jobs import Named, Site
 from server.requests import EvaluationRequest, JobRequest, TrainingRequest
-from simulations.consortium import Columns, hospital_names
+from simulations.arrays import Cells
+from simulations.consortium import hospital_names
 
 BoolVector = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
@@ -157,7 +158,7 @@ class AuditConfig:
             entropy = SystemEntropy() if self.seed is None else SeededEntropy(self.seed, "coins")
         return poisson_sample(self.canaries, 0.5, entropy)
 
-    def shares(self, inside_M: BoolVector) -> dict[str, Columns]:
+    def shares(self, inside_M: BoolVector) -> dict[str, Cells]:
         """Each hospital's table of the canaries that are in the data."""
         return {
             name: self._table(np.flatnonzero(inside_M & (self.site_M == place)))
@@ -178,7 +179,7 @@ class AuditConfig:
         patient_N = np.repeat(np.arange(len(members)), self.records_per_canary)
         return Records(x_NF=x_NF, y_N=self.class_M[row_N], patient_N=patient_N)
 
-    def _table(self, members: IntVector) -> Columns:
+    def _table(self, members: IntVector) -> Cells:
         rows = np.repeat(members, self.records_per_canary).tolist()
         table: dict[str, list[str]] = {}
         for index, column in enumerate(self._columns):

@@ -15,24 +15,25 @@ from scipy.optimize import minimize
 from client.hospital import Split
 from learning.networks import set_weights
 from learning.task import FloatVector, Records, Task
-from learning.trainer import CHUNK, PlainGradient
+from learning.trainer import PlainGradient, chunk_of
 from protocol.tensors import Layout
 
 # Half of it times the squared norm of all weights but biases is added to the SUM of the losses: a
 # normal prior of variance 1 on each, and the usual "C = 1" of logistic regression.
 RIDGE = 1.0
 MOST_STEPS = 500
-MOST_EVALUATIONS = 4 * MOST_STEPS
 
 
-def local_only(task: Task, splits: Mapping[str, Split]) -> dict[str, FloatVector]:
+def local_only(
+    task: Task, splits: Mapping[str, Split], most_steps: int = MOST_STEPS
+) -> dict[str, FloatVector]:
     """Each hospital's own optimum, P weights by hospital."""
-    return {name: _optimum(task, split.train) for name, split in splits.items()}
+    return {name: _optimum(task, split.train, most_steps) for name, split in splits.items()}
 
 
-def pooled(task: Task, splits: Mapping[str, Split]) -> FloatVector:
+def pooled(task: Task, splits: Mapping[str, Split], most_steps: int = MOST_STEPS) -> FloatVector:
     """The optimum of all hospitals' training records together, P weights."""
-    return _optimum(task, _union([split.train for split in splits.values()]))
+    return _optimum(task, _union([split.train for split in splits.values()]), most_steps)
 
 
 def pooled_score(task: Task, weights_P: FloatVector, splits: Mapping[str, Split]) -> float:
@@ -52,7 +53,7 @@ def _union(parts: Sequence[Records]) -> Records:
     return Records(x_NF=x_NF, y_N=y_N, patient_N=np.arange(len(y_N), dtype=np.int64))
 
 
-def _optimum(task: Task, records: Records) -> FloatVector:
+def _optimum(task: Task, records: Records, most_steps: int) -> FloatVector:
     """Minimise the sum of losses plus ridge, from the task's own initial weights.
 
     Limited-memory BFGS needs no learning rate, so no arm loses to a badly chosen one.
@@ -76,7 +77,7 @@ def _optimum(task: Task, records: Records) -> FloatVector:
         task.initial(0),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": MOST_STEPS, "maxfun": MOST_EVALUATIONS},
+        options={"maxiter": most_steps, "maxfun": 4 * most_steps},
     )
     return np.asarray(found.x, dtype=np.float64)
 
@@ -96,9 +97,9 @@ def _penalised(layout: Layout) -> FloatVector:
 
 def _loss(task: Task, model: torch.nn.Module, records: Records) -> float:
     x_NF, y_N = torch.from_numpy(records.x_NF), torch.from_numpy(records.y_N)
-    total = 0.0
+    total, chunk = 0.0, chunk_of(model, task.schema.num_features)
     with torch.no_grad():
-        for start in range(0, len(records), CHUNK):
-            here = slice(start, start + CHUNK)
+        for start in range(0, len(records), chunk):
+            here = slice(start, start + chunk)
             total += float(task.loss(model(x_NF[here]), y_N[here]).sum())
     return total

@@ -14,7 +14,16 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from protocol.errors import InputError
 from simulations.config import Arm, Engine, Simulation, read_simulation
 
-BUILT_IN = ("demo", "breast_cancer", "survival", "survival_lung", "treatment", "demand")
+BUILT_IN = (
+    "demo",
+    "breast_cancer",
+    "survival",
+    "survival_lung",
+    "treatment",
+    "demand",
+    "imaging",
+    "signals",
+)
 _SOURCE = Path(__file__).parent.parent / "configs" / "simulations"
 _INSTALLED = Path(__file__).parent / "configs" / "simulations"
 

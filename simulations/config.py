@@ -52,7 +52,7 @@ class DataConfig:
 
     Args:
         name: A built-in data set (`simulations.data.BUILT_IN`), or
-        path: a CSV file with a header.
+        path: a CSV file with a header, or an `.npz` archive such as MedMNIST's.
     """
 
     name: str | None = None
@@ -78,6 +78,7 @@ class SimulationConfig:
         test_fraction: Share of patients held out at each hospital.
         seed: First seed: of partition, splits and, where asked for, noise.
         seeds: How many seeds.
+        baseline_steps: Most steps of the two baselines' optimiser; they end sooner at an optimum.
         seeded_noise: Noise that can be repeated and protects nobody; for tests.
         engine: `inline` (in this process) or `ray` (Flower's simulation engine).
         output: Folder of results; left out, `results/NAME`.
@@ -92,12 +93,13 @@ class SimulationConfig:
     test_fraction: float = 0.2
     seed: int = 0
     seeds: int = 1
+    baseline_steps: int = 500
     seeded_noise: bool = False
     engine: Engine = "inline"
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("hospitals", 1), ("seeds", 1), ("seed", 0)):
+        for name, least in (("hospitals", 1), ("seeds", 1), ("seed", 0), ("baseline_steps", 1)):
             value = getattr(self, name)
             if value < least:
                 raise InputError(name, expected=f">= {least}", found=str(value))

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from client.hospital import Hospital, Split
@@ -25,13 +26,13 @@ from protocol.roster import Roster
 from protocol.signing import SigningKey
 from protocol.trust import Trust
 from server.jobs import Origin
+from simulations.arrays import Cells, save_npz
 
 NAMES = (
     "north", "south", "east", "west", "centre", "harbour", "hill", "lake", "meadow", "river",
 )  # fmt: skip
 ROUND_TO = 10
 CONFIG = "hospital.yaml"
-Columns = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ def hospital_names(count: int) -> tuple[str, ...]:
 
 def found(
     folder: Path,
-    shares: Mapping[str, Columns],
+    shares: Mapping[str, Cells],
     *,
     dataset: str,
     test_fraction: float,
@@ -173,19 +174,18 @@ def found(
 def _make_hospital(
     folder: Path,
     name: str,
-    columns: Columns,
+    columns: Cells,
     dataset: str,
     test_fraction: float,
     policy: Mapping[str, object],
 ) -> Card:
     folder.mkdir(parents=True, mode=0o700)
     identity = Identity.create(folder / "keys", name)
-    _write_csv(folder / "data.csv", columns)
     config = {
         "name": name,
         "datasets": {
             dataset: {
-                "source": {"kind": "csv", "path": "data.csv"},
+                "source": _write(folder, columns),
                 "population": dataset,
                 "test_fraction": test_fraction,
             }
@@ -202,7 +202,16 @@ def _make_hospital(
     return identity.card()
 
 
-def _write_csv(path: Path, columns: Columns) -> None:
+def _write(folder: Path, columns: Cells) -> dict[str, str]:
+    """Write a hospital's records, and say as its configuration would where they are."""
+    if any(isinstance(cells, np.ndarray) for cells in columns.values()):
+        save_npz(folder / "data.npz", columns)
+        return {"kind": "npz", "path": "data.npz"}
+    _write_csv(folder / "data.csv", columns)
+    return {"kind": "csv", "path": "data.csv"}
+
+
+def _write_csv(path: Path, columns: Cells) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

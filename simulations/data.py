@@ -1,4 +1,4 @@
-"""Public tables that simulations deal out: built-in ones and CSV files."""
+"""Public tables that simulations deal out: built-in ones, CSV files and archives of arrays."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ from client.data.source import read
 from client.data.tabular import CsvSource
 from protocol.errors import InputError
 from simulations import public_tables
+from simulations.arrays import Cells, load_npz
 from simulations.config import DataConfig
+from simulations.heart_beats import beats
+from simulations.lesion_images import lesions
+from simulations.note_table import notes
 from simulations.ward_table import wards
 
 
 @dataclass(frozen=True)
 class Data:
-    """A table as it would stand in a file.
+    """A table as it would stand in files.
 
     Args:
-        table: Cells by column, all columns equally long; an empty cell is a missing value.
+        table: Texts or arrays by column, equally long; an empty text is a missing value.
 
     >>> len(Data({"age": ["60", "71"], "sepsis": ["no", "yes"]}))
     2
     """
 
-    table: dict[str, list[str]]
+    table: Cells
 
     def __len__(self) -> int:
         return len(next(iter(self.table.values())))
@@ -35,13 +39,14 @@ def load_data(config: DataConfig) -> Data:
     """The table that a simulation asks for.
 
     Args:
-        config: A built-in name, or the path of a CSV file with a header.
+        config: A built-in name, or the path of a CSV file with a header or of an `.npz` archive.
 
     Raises:
         InputError: There is no such table, it holds no records, or a package is missing.
     """
     if config.path is not None:
-        return _from_csv(config.path)
+        archive = config.path.suffix == ".npz"
+        return _checked(config.path, load_npz(config.path) if archive else _csv(config.path))
     name = config.name or ""
     if name not in BUILT_IN:
         raise InputError(
@@ -66,7 +71,7 @@ def breast_cancer() -> Data:
             remedy="pip install 'fedward[simulation]'",
         ) from error
     found = load_breast_cancer()
-    table = {
+    table: Cells = {
         str(name).replace(" ", "_"): [repr(value) for value in column]
         for name, column in zip(found.feature_names, found.data.T.tolist(), strict=True)
     }
@@ -79,14 +84,21 @@ BUILT_IN: dict[str, Callable[[], Data]] = {
     "lung": lambda: Data(public_tables.lung()),
     "gbsg2": lambda: Data(public_tables.gbsg2()),
     "actg175": lambda: Data(public_tables.actg175()),
+    "lesions": lambda: Data(lesions().table),
+    "beats": lambda: Data(beats().table),
     "wards": lambda: Data(wards().table),
+    "notes": lambda: Data(notes().table),
 }
 
 
-def _from_csv(path: Path) -> Data:
+def _csv(path: Path) -> Cells:
     source = CsvSource(path)
     table = read(source, source.columns())
-    data = Data({name: [str(cell or "") for cell in cells] for name, cells in table.items()})
-    if not len(data):
-        raise InputError(f"{path}: no records", expected="at least one row under the header")
+    return {name: [str(cell or "") for cell in cells] for name, cells in table.items()}
+
+
+def _checked(path: Path, table: Cells) -> Data:
+    data = Data(table)
+    if not table or not len(data):
+        raise InputError(f"{path}: no records", expected="at least one")
     return data

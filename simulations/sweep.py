@@ -17,6 +17,7 @@ from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
 from server.jobs import resolve
 from server.launch import Event, Outcome
+from simulations.arrays import Cells, rows_of, texts_of
 from simulations.baselines import local_only, pooled, pooled_score
 from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig
 from simulations.consortium import Consortium, declared, found, hospital_names
@@ -145,7 +146,7 @@ class _Bench:
         self._seed = seed
         self._child = child
         self._keep = keep
-        self._shares = _deal(self._config, data, task, seed)
+        self._shares = dealt(self._config, data, task, seed)
         with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
             self.splits: Mapping[str, Split] = self._found(Path(folder)).splits(task)
 
@@ -189,8 +190,8 @@ class _Bench:
 
     def _baseline(self, arm: Arm) -> Sequence[FloatVector]:
         if arm.arm == "pooled":
-            return [pooled(self._task, self.splits)]
-        return list(local_only(self._task, self.splits).values())
+            return [pooled(self._task, self.splits, self._config.baseline_steps)]
+        return list(local_only(self._task, self.splits, self._config.baseline_steps).values())
 
     def _federated(self, folder: Path, tally: _Tally, watch: Watch, progress: Progress) -> str:
         consortium = self._found(folder)
@@ -243,27 +244,23 @@ def _positives(task: Task, records: Records) -> float:
     return float(np.mean(records.y_N % classes == 1)) if classes and len(records) else 0.0
 
 
-def _deal(
-    config: SimulationConfig, data: Data, task: Task, seed: int
-) -> dict[str, dict[str, list[str]]]:
+def dealt(config: SimulationConfig, data: Data, task: Task, seed: int) -> dict[str, Cells]:
     """Each virtual hospital's records."""
     schema, table = task.schema, data.table
     for column in schema.column_names:
         if column not in table:
             raise InputError(f"the data have no column {column!r}", expected=", ".join(table))
+    texts = {name: texts_of(cells) for name, cells in table.items() if np.ndim(cells) == 1}
     parts = deal(
         config.partition,
-        table[schema.label.name],
+        texts[schema.label.name],
         config.hospitals,
         np.random.default_rng(seed),
-        table,
-        patients=None if schema.patient is None else table[schema.patient],
+        texts,
+        patients=None if schema.patient is None else texts[schema.patient],
     )
     names = hospital_names(len(parts))
-    return {
-        name: {column: [values[i] for i in part] for column, values in data.table.items()}
-        for name, part in zip(names, parts, strict=True)
-    }
+    return {name: rows_of(table, part.tolist()) for name, part in zip(names, parts, strict=True)}
 
 
 def _require_completed(arm: Arm, outcome: Outcome) -> None:

@@ -18,6 +18,7 @@ from learning.task import Records, Report, Task, load_task
 from protocol.errors import InputError
 from protocol.jobs import Named
 from server.requests import read_request
+from simulations.arrays import texts_of
 from simulations.baselines import local_only, pooled, pooled_score
 from simulations.config import DataConfig
 from simulations.data import load_data
@@ -53,7 +54,7 @@ def _breast_cancer(task: Task, seed: int = 0, hospitals: int = 5) -> dict[str, S
     table = load_data(DataConfig(name="breast_cancer")).table
     records, _ = task.records(table)
     rng = np.random.default_rng(seed)
-    parts = deal(Partition(kind="iid"), table["diagnosis"], hospitals, rng, table)
+    parts = deal(Partition(kind="iid"), texts_of(table["diagnosis"]), hospitals, rng, {})
     return {
         f"site-{index}": _split(records.take(part), rng.permutation(len(part))[::5])
         for index, part in enumerate(parts)

@@ -16,6 +16,7 @@ from protocol.config import parse
 from protocol.errors import InputError
 from server.jobs import Origin, resolve
 from server.requests import read_request
+from simulations.arrays import texts_of
 from simulations.config import DataConfig
 from simulations.data import load_data
 
@@ -31,7 +32,7 @@ def test_breast_cancer_is_scikit_learns_to_the_last_bit() -> None:
     assert [name.replace("_", " ") for name in names] == theirs.feature_names.tolist()
     assert label == "diagnosis"
     assert table[label] == theirs.target_names[theirs.target].tolist()
-    assert table[label].count("malignant") == 212
+    assert texts_of(table[label]).count("malignant") == 212
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
