@@ -90,6 +90,22 @@ def test_the_ledger_is_charged_what_runs_and_gets_the_spare_attempt_back(tmp_pat
     assert held_out[0] == 0.0
 
 
+def test_a_lost_attempt_counts_nobody_twice(tmp_path: Path) -> None:
+    consortium = make_consortium(tmp_path / "c", hospitals=4)
+    job = make_job(consortium, request_of(hospitals=4, epsilon=20.0))
+    # The fourth hospital never hears of the first release, which is void for the others, too.
+    run = run_course(consortium, job, drop=lambda site, before: site == 3 and before >= 1)
+    assert run.outcome.status == "completed", run.outcome
+    assert [event.kind for event in run.outcome.events].count("void") == 1
+    task = load_task(job.task, job.schema)
+    splits = consortium.splits(task)
+    patients = sum(splits[name].train.num_patients for name in consortium.names[:3])
+    noise = DpPlan.of(job.privacy, "train", 3).noise_std(3)
+    found = np.frombuffer(run.outcome.model or b"", dtype="<f8")[0]
+    assert noise < 5
+    assert abs(found - patients) < 6 * noise
+
+
 @pytest.mark.parametrize("clear", [True, False], ids=["clear", "encrypted"])
 def test_without_noise_the_table_is_numpys_of_everybody(tmp_path: Path, clear: bool) -> None:
     consortium = make_consortium(tmp_path / "c", patients=True)

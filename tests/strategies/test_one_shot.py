@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from learning.task import load_task
 from protocol.errors import InputError
-from protocol.jobs import Training
-from strategies.base import FloatVector, Total
+from protocol.jobs import Named, Training
+from strategies.base import FloatVector, Total, summing
 from strategies.one_shot import (
     MAX_PARAMETERS,
     OneShot,
@@ -145,6 +147,32 @@ class TestUnitVectors:
         assert strategy.norm == math.sqrt(20.0)
         with pytest.raises(InputError, match="linear model"):
             strategy.unit_vectors(x_NF[:, :2], y_N)
+
+    def test_its_bound_and_sums_are_of_one_linear_score_alone(self) -> None:
+        schema = {
+            "columns": [{"name": "age", "kind": "number", "low": 0, "high": 100}],
+            "label": {"name": "ill", "classes": ["no", "yes"]},
+        }
+        linear, network = (
+            load_task(Named(name="diagnosis", options={"model": model}), schema)
+            for model in ("logistic", "mlp")
+        )
+        strategy = summing(one_shot(2, radius=2.0))
+        assert strategy is not None
+        given = linear.generate(6, np.random.default_rng(0))
+        several = replace(given, patient_N=np.array([0, 0, 1, 2, 2, 2]))
+        units: dict[Literal["record", "patient"], npt.NDArray[np.int64] | None] = {
+            "record": None,
+            "patient": several.patient_N,
+        }
+        for unit, patient_N in units.items():
+            vectors_US = unit_vectors(several.x_NF, several.y_N, 2.0, patient_N=patient_N)
+            found_S = strategy.sums(linear, several, unit)
+            assert found_S.tolist() == vectors_US.sum(axis=0).tolist()
+        assert strategy.bound(linear) == math.sqrt(20.0)
+        for ask in (strategy.bound, lambda task: strategy.sums(task, several, "record")):
+            with pytest.raises(InputError, match="one linear score of two classes"):
+                ask(network)
 
 
 class TestStep:
