@@ -172,7 +172,7 @@ class Explainer:
             baselines=self._start,
             target=torch.from_numpy(answer_N),
             n_steps=steps,
-            method="gausslegendre",
+            method="riemann_middle",
             internal_batch_size=max(_AT_ONCE // x_NF.shape[1], len(x_NF)),
         )
         found: npt.NDArray[np.float64] = given.detach().numpy()

@@ -32,7 +32,7 @@ from learning.export_int8 import Change, change, held_out_change
 from learning.export_triton import config
 from learning.readouts import scale_of
 from learning.task import FloatArray, Records
-from protocol.errors import IntegrityError
+from protocol.errors import InputError, IntegrityError
 
 Format = Literal["onnx", "torch", "triton", "int8"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch", "triton", "int8")
@@ -97,9 +97,12 @@ def export(model: Model, kind: Format, folder: Path, held_out: Records | None = 
         held_out: Features and targets of this hospital's held-out records, for int8.
 
     Raises:
-        InputError: The model cannot be exported, or the extra is not installed.
+        InputError: The model cannot be exported, the extra is not installed, or no record is held
+            out.
         IntegrityError: The exported model predicts something else.
     """
+    if held_out is not None and not len(held_out):
+        raise InputError("no record is held out", remedy="leave --held-out away")
     if kind == "torch":
         made = _torch(model, folder)
     else:

@@ -117,8 +117,9 @@ def test_a_column_without_weight_adds_nothing() -> None:
 def test_more_steps_are_taken_where_the_sum_is_off() -> None:
     model = case_model(CASES["network"])
     steep = Model(model.card, model.task, model.weights_P * 4)
-    found = Explainer(steep).explain(invented(model.task, 10).x_NF)
-    assert found.steps_N.min() == FIRST_STEPS
+    x_NF = np.vstack([start_of(model.task), invented(model.task, 9).x_NF])
+    found = Explainer(steep).explain(x_NF)
+    assert found.steps_N[0] == FIRST_STEPS
     assert found.steps_N.max() > FIRST_STEPS
     missed_N = np.abs(found.gap_N) > TOLERANCE
     assert (found.steps_N[missed_N] == MOST_STEPS).all()

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 
 from learning.artefact import load
-from learning.explanation import Explainer
+from learning.explanation import TOLERANCE, Explainer
 from protocol.config import read
 from protocol.errors import InputError
 from serving.config import ServingConfig
@@ -22,9 +23,10 @@ from serving.dataplane import Caller
 from serving.explaining import MOST_ROWS, Explaining
 from serving.payloads import Request, Tensor
 from serving.refusal import Kind, Refusal
-from serving.server import make_plane
+from serving.server import Listening, make_plane
+from tests.serving.test_inside import served
 from tests.serving.test_server import check, inputs
-from tests.serving.ward import ROWS, SCHEMA, Running, configure, expected, fill, serving
+from tests.serving.ward import ROWS, SCHEMA, configure, expected, fill
 
 NAMES = ("explanation", "explained", "explanation_start", "explanation_gap", "explanation:pulse")
 ALLOWED = [{"name": "sepsis", "explain": True}, {"name": "age"}]
@@ -37,23 +39,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Running]:
-    with serving(configure(folder, models=ALLOWED)) as running:
-        yield running
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The number of torch's threads is the process' own, which is this one here."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("module", [triton_grpc, triton_http])
-def test_an_explanation_comes_beside_the_prediction(
-    server: Running, folder: Path, module: Any
-) -> None:
-    address = server.grpc if module is triton_grpc else server.rest
+def asked(module: Any, address: str) -> tuple[Any, Any]:
+    """What a client of Triton is answered that names the explanation, and one that does not."""
     wanted = [module.InferRequestedOutput(name) for name in ("probabilities", *NAMES)]
     with module.InferenceServerClient(address) as client:
-        result = client.infer("sepsis", inputs(module), outputs=wanted)
-        plain = client.infer("sepsis", inputs(module))
-    check(plain, folder)
-    assert plain.as_numpy("explanation") is None
+        return (
+            client.infer("sepsis", inputs(module), outputs=wanted),
+            client.infer("sepsis", inputs(module)),
+        )
+
+
+def check_explained(result: Any, folder: Path) -> None:
     probabilities = result.as_numpy("probabilities")
     assert (probabilities == expected(folder / "models")).all()
     given, start, gap = (
@@ -62,7 +66,7 @@ def test_an_explanation_comes_beside_the_prediction(
     assert given.shape == (3, len(SCHEMA["columns"]))
     assert result.as_numpy("explained").tolist() == [1, 1, 1]
     np.testing.assert_allclose(start + given.sum(axis=1) + gap, probabilities[:, 1], atol=1e-12)
-    assert np.abs(gap).max() <= 1e-3
+    assert np.abs(gap).max() <= TOLERANCE
     pulse = result.as_numpy("explanation:pulse")
     assert pulse.shape == ROWS["pulse"].shape
     np.testing.assert_allclose(pulse.sum(axis=(1, 2)), given[:, 3], atol=1e-12)
@@ -74,27 +78,48 @@ def test_an_explanation_comes_beside_the_prediction(
     np.testing.assert_allclose(given, own.columns_NK, atol=1e-12)
 
 
-def test_metadata_lists_what_may_be_asked(server: Running) -> None:
-    with triton_http.InferenceServerClient(server.rest) as client:
-        told = {one["name"]: one for one in client.get_model_metadata("sepsis")["outputs"]}
-        assert told["explanation"]["shape"] == [-1, 4]
-        assert told["explanation:pulse"]["shape"] == [-1, 4, 2]
-        other = [one["name"] for one in client.get_model_metadata("age")["outputs"]]
-    assert set(NAMES) <= set(told)
-    assert not set(NAMES) & set(other)
-
-
-def test_only_where_it_is_allowed(server: Running) -> None:
+def refused(address: str) -> str:
+    """What a client is told that wants an explanation where none is allowed."""
     age = triton_http.InferInput("age", [1], "FP64")
     age.set_data_from_numpy(np.array([60.0]))
     wanted = [triton_http.InferRequestedOutput("explanation")]
     with (
-        triton_http.InferenceServerClient(server.rest) as client,
-        pytest.raises(triton_http.InferenceServerException, match="unknown output 'explanation'"),
+        triton_http.InferenceServerClient(address) as client,
+        pytest.raises(triton_http.InferenceServerException) as caught,
     ):
         client.infer("age", [age], outputs=wanted)
+    return str(caught.value)
 
 
+def listed(address: str, model: str) -> dict[str, list[int]]:
+    """Shapes of the outputs in a model's metadata."""
+    with triton_http.InferenceServerClient(address) as client:
+        outputs = client.get_model_metadata(model)["outputs"]
+    return {one["name"]: one["shape"] for one in outputs}
+
+
+@pytest.mark.usefixtures("threads")
+def test_an_explanation_comes_beside_the_prediction_where_it_is_allowed(folder: Path) -> None:
+    async def ask(listening: Listening) -> None:
+        assert listening.rest is not None
+        assert listening.grpc is not None
+        for module, address in ((triton_grpc, listening.grpc), (triton_http, listening.rest)):
+            result, plain = await asyncio.to_thread(asked, module, address)
+            check_explained(result, folder)
+            check(plain, folder)
+            assert plain.as_numpy("explanation") is None
+        told = await asyncio.to_thread(refused, listening.rest)
+        assert "unknown output 'explanation'" in told
+        allowed = await asyncio.to_thread(listed, listening.rest, "sepsis")
+        assert allowed["explanation"] == [-1, 4]
+        assert allowed["explanation:pulse"] == [-1, 4, 2]
+        assert set(NAMES) <= set(allowed)
+        assert not set(NAMES) & set(await asyncio.to_thread(listed, listening.rest, "age"))
+
+    served(configure(folder, models=ALLOWED), ask)
+
+
+@pytest.mark.usefixtures("threads")
 def test_in_this_process(folder: Path) -> None:
     config = read(ServingConfig, configure(folder, models=[{"name": "age", "explain": True}]))
     plane = make_plane(config, folder)
