@@ -6,7 +6,8 @@ None of them can carry code, and no pickle is ever opened. A job pins their dige
 hospital starts from the same weights.
 
 The folder's place is each machine's own matter: the environment variable FEDWARD_PRETRAINED names
-the folder that holds such folders. A job says a name and a digest, never a path.
+the folder that holds such folders, else ~/.fedward/pretrained. A job says a name and a digest, never
+a path.
 """
 
 from __future__ import annotations
@@ -151,21 +152,21 @@ def open_pretrained(name: str, sha256: str) -> Pretrained:
     """The folder of that name on this machine, if it is the one that the digest means.
 
     Args:
-        name: The folder's name under FEDWARD_PRETRAINED.
+        name: The folder's name, see the module's docstring.
         sha256: The digest that the job pins.
 
     Raises:
         InputError: There is none, it is another one, or it cannot be used without its own code.
     """
-    base = os.environ.get(ENVIRONMENT, "")
     if not NAME.fullmatch(name):
         raise InputError("pretrained.name", expected="a folder's name such as clinical-bert")
-    folder = Path(base) / name
-    missing = [file for file in FILES if not (base and (folder / file).is_file())]
+    base = Path(os.environ.get(ENVIRONMENT) or Path.home() / ".fedward" / "pretrained")
+    folder = base / name
+    missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         raise InputError(
             f"the pretrained model {name!r} is not on this machine",
-            expected=f"a folder {name} with {', '.join(FILES)} under ${ENVIRONMENT}",
+            expected=f"a folder {name} with {', '.join(FILES)} in {base}",
             found=f"no {', '.join(missing)}",
             remedy="copy the folder here from where the consortium keeps it",
         )

@@ -21,6 +21,8 @@ BUILT_IN = (
     "survival_lung",
     "treatment",
     "demand",
+    "labels",
+    "text",
     "imaging",
     "signals",
 )

@@ -13,6 +13,7 @@ from simulations import public_tables
 from simulations.arrays import Cells, load_npz
 from simulations.config import DataConfig
 from simulations.heart_beats import beats
+from simulations.label_table import patients
 from simulations.lesion_images import lesions
 from simulations.note_table import notes
 from simulations.ward_table import wards
@@ -88,6 +89,7 @@ BUILT_IN: dict[str, Callable[[], Data]] = {
     "beats": lambda: Data(beats().table),
     "wards": lambda: Data(wards().table),
     "notes": lambda: Data(notes().table),
+    "admissions": lambda: Data(patients().table),
 }
 
 

@@ -202,14 +202,15 @@ def refused(base: Path, name: str, digest: str = "0" * 64) -> str:
 
 
 def test_a_hospital_without_the_folder_says_what_it_lacks(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "'absent' is not on this machine" in refused(base, "absent")
     assert "a folder's name" in refused(base, "../tiny")
     assert "is another one; expected SHA-256 000" in refused(base, "tiny")
     monkeypatch.delenv(ENVIRONMENT)
-    assert "copy the folder here" in refused(base, "tiny")
-    with pytest.raises(InputError, match=r"at job\.task|job.task"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"in {tmp_path}/.fedward/pretrained; found no config.json" in refused(base, "tiny")
+    with pytest.raises(InputError, match=r"^job\.task: the pretrained model 'tiny' is not on this"):
         load_task(Named(name="text", options=case(base).options), SCHEMA)
 
 
