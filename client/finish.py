@@ -14,7 +14,9 @@ from client.session import Session
 from learning.artefact import save, verify, versions
 from learning.card import Digests, Guarantee, ModelCard
 from learning.importance import importance
+from learning.pooled_statistics import Statistics
 from learning.promotion import next_version
+from learning.tables import table_one
 from learning.task import FloatVector, Metric, load_task
 from privacy.accounting import SLACK, Event, epsilon
 from privacy.plan import DpPlan
@@ -77,7 +79,7 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
         rounds=job.training.rounds,
         cohort_size=releaser.cohort.size,
         privacy=guarantee(job, attempts),
-        metrics={name: Metric(*one) for name, one in releaser.session.metrics.items()},
+        metrics=_metrics(releaser),
         digests=Digests(
             job=job.digest,
             roster=job.roster,
@@ -87,6 +89,15 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
         importance=_importance(job, weights),
     )
     return save(hospital.models, card, weights, hospital.key)
+
+
+def _metrics(releaser: Releaser) -> Mapping[str, Metric]:
+    """Pooled metrics of held-out patients; of a table, what it says."""
+    task, size = releaser.admitted.task, releaser.cohort.size
+    if not isinstance(task, Statistics):
+        return {name: Metric(*one) for name, one in releaser.session.metrics.items()}
+    noise = DpPlan.of(releaser.job.privacy, "train", size).noise_std(size)
+    return table_one(task, releaser.weights, noise).figures
 
 
 def _importance(job: Job, weights: FloatVector) -> Mapping[str, float]:

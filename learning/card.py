@@ -69,7 +69,7 @@ class ModelCard:
         rounds: Rounds of training.
         cohort_size: Hospitals that trained it.
         privacy: With which guarantee.
-        metrics: Pooled metrics on held-out patients.
+        metrics: Pooled metrics on held-out patients; of statistics, the table's figures.
         digests: Of job, roster, layout and weights.
         preprocessing: Version of learning.preprocess that made the features.
         importance: Total effect of each column over values drawn from the schema, see

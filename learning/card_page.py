@@ -12,6 +12,7 @@ _EPSILONS = (
     ("of held-out patients", "epsilon_evaluation"),
     ("the same, if every other hospital colluded", "epsilon_evaluation_worst"),
 )
+_HEADS = {"statistics": "What it says of the patients, and what the noise may have done"}
 
 
 def page(card: ModelCard) -> str:
@@ -26,7 +27,7 @@ def page(card: ModelCard) -> str:
         _made(card),
         "## Inputs\n\n" + _inputs(card),
         *([] if not card.importance else ["## What moves it\n\n" + _importance(card)]),
-        "## How good it is\n\n" + _metrics(card),
+        f"## {_HEADS.get(card.task.name, 'How good it is')}\n\n" + _metrics(card),
         "## Whom its training protects\n\n" + _privacy(card.privacy),
         "## Digests (SHA-256)\n\n" + _digests(card),
     ]
@@ -64,7 +65,8 @@ def _metrics(card: ModelCard) -> str:
         return "Nothing was evaluated."
     rows = ["| metric | value | 95 % from | to |", "| --- | ---: | ---: | ---: |"]
     for name, metric in sorted(card.metrics.items()):
-        rows.append(f"| {name} | {metric.value:.3f} | {metric.low:.3f} | {metric.high:.3f} |")
+        figures = (f"{one:.3f}" for one in (metric.value, metric.low, metric.high))
+        rows.append("| " + " | ".join([_plain(name), *figures]) + " |")
     return "\n".join(rows)
 
 

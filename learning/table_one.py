@@ -98,6 +98,17 @@ class TableOne:
         """Summaries of the numbers among the columns, by name."""
         return {one.name: one for one in self.columns if isinstance(one, Number)}
 
+    @property
+    def figures(self) -> dict[str, Metric]:
+        """Every figure that is shown, histograms apart, by a name that people can read."""
+        found = {"patients": self.patients}
+        for one in (*self.columns, self.label):
+            found |= {f"{one.name}: {name}": metric for name, metric in _figures(one).items()}
+        for curve in self.curves:
+            for time, chance in zip(curve.times, curve.survival, strict=True):
+                found[f"survival {curve.group} at {time:g}"] = chance
+        return {name: metric for name, metric in found.items() if metric is not None}
+
     def to_json(self) -> dict[str, Any]:
         """The table as JSON's types; what is not shown is `{"fewer_than": N}`."""
         return {
@@ -139,3 +150,11 @@ class TableOne:
             "survival": [self._metric(one) for one in curve.survival],
             "at_risk": [self._metric(one) for one in curve.at_risk],
         }
+
+
+def _figures(one: Number | Levels) -> dict[str, Metric | None]:
+    missing = {"missing": one.missing} if one.optional else {}
+    if isinstance(one, Levels):
+        return {**one.levels, **missing}
+    quantiles = {f"{level:.0%} are below": metric for level, metric in one.quantiles.items()}
+    return {"mean": one.mean, "standard deviation": one.sd, **quantiles, **missing}

@@ -25,6 +25,7 @@ BUILT_IN = (
     "text",
     "imaging",
     "signals",
+    "statistics",
 )
 _SOURCE = Path(__file__).parent.parent / "configs" / "simulations"
 _INSTALLED = Path(__file__).parent / "configs" / "simulations"
@@ -55,19 +56,42 @@ def simulate(
     public or synthetic data: one machine holds it all.
     """
     chosen = _chosen(config, seeds=seeds, engine=engine)
+    console = Console(stderr=True, quiet=as_json or quiet)
+    if chosen.request.task.name == "statistics":
+        _describe(chosen, console, out=out, keep=keep, as_json=as_json)
+        return
     from simulations.report import save, table  # noqa: PLC0415 - matplotlib is slow to import
     from simulations.sweep import run  # noqa: PLC0415 - and so is torch
 
-    console = Console(stderr=True, quiet=as_json or quiet)
     with _Bar(console) as bar:
         result = run(chosen, watch=bar.show, keep=keep)
-    folder = out or chosen.config.output or Path("results") / chosen.config.name
-    saved = save(result, folder)
+    saved = save(result, _folder(chosen, out))
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return
     Console().print(table(result))
     console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
+
+
+def _describe(
+    chosen: Simulation, console: Console, *, out: Path | None, keep: Path | None, as_json: bool
+) -> None:
+    """Tables instead of models: what was released beside what is true."""
+    from simulations.tables import compare  # noqa: PLC0415 - torch is slow to import
+    from simulations.tables_report import save, table  # noqa: PLC0415 - and so is matplotlib
+
+    with _Bar(console) as bar:
+        compared = compare(chosen, watch=bar.show, keep=keep)
+    saved = save(compared, _folder(chosen, out))
+    if as_json:
+        typer.echo(json.dumps(compared.to_json()))
+        return
+    Console().print(table(compared))
+    console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
+
+
+def _folder(chosen: Simulation, out: Path | None) -> Path:
+    return out or chosen.config.output or Path("results") / chosen.config.name
 
 
 def find_config(name: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from learning.card_page import page
 from learning.pooled_statistics import Statistics
 from learning.tables import table_one
 from learning.task import FloatVector, Records, load_task
@@ -61,6 +62,11 @@ def test_every_hospital_ends_with_the_sum_and_the_noise_that_is_charged(
     task, sums_P, _ = truth(consortium, job)
     assert {model.weights_P.tobytes() for model in found.values()} == {run.outcome.model}
     assert len(found) == 3
+    # The card tells the hospital what the table says.
+    told = found["south"].card
+    assert told.metrics["patients"].value == pytest.approx(found["south"].weights_P[0], abs=1e-9)
+    assert {"age: mean", "sepsis: yes"} <= set(told.metrics)
+    assert "## What it says of the patients" in page(told)
     error_P = found["north"].weights_P - sums_P
     noise = DpPlan.of(job.privacy, "train", 3).noise_std(3)
     # A chi-square of P = 36 cells lies in this range but for odds of some 10^-7.
