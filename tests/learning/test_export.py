@@ -21,6 +21,7 @@ from tritonclient.grpc import model_config_pb2
 from learning import export as exporting
 from learning.export import BATCHES, FORMATS, compare, export
 from learning.export_graph import Graph, sample, table_of
+from learning.export_onnx import runner
 from learning.task import Records
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
@@ -193,6 +194,14 @@ def test_the_extra_is_named_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"fedward\[export\]"):
         export(MODEL, "onnx", tmp_path)
+
+
+def test_a_file_that_does_not_run_is_refused(tmp_path: Path) -> None:
+    export(MODEL, "onnx", tmp_path)
+    arrays = dict(sample(SCHEMA_OF, 2, np.random.default_rng(0)))
+    arrays["age"] = arrays["age"][:1]
+    with pytest.raises(IntegrityError, match="does not run"):
+        runner(tmp_path / "model.onnx")(arrays)
 
 
 def test_an_operation_that_onnx_lacks_is_named(
