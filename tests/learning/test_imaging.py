@@ -15,7 +15,7 @@ from learning import backbone
 from learning.imaging import Imaging
 from learning.networks import set_weights
 from learning.schema import Column, Label, Schema
-from learning.task import Records
+from learning.task import Records, Table
 from learning.trainer import CHUNK, chunk_of
 from privacy.engine import Engine
 from privacy.guards import run_guards
@@ -60,7 +60,8 @@ def test_numpy_predicts_what_torch_does(channels: int, height: int, width: int) 
 
 def test_channels_are_scaled_by_public_constants() -> None:
     task = make(schema(2), centres=[10, 200], spreads=[5, 50])
-    table = {"image": np.stack([np.full((9, 7), 15.0), np.full((9, 7), 150.0)])[None], "age": [50]}
+    both_CHW = np.stack([np.full((9, 7), 15.0), np.full((9, 7), 150.0)])
+    table: Table = {"image": both_CHW[None], "age": [50]}
     image = task.network.images(task.features(table)[0], np.array)
     assert image.shape == (1, 2, 9, 7)
     assert np.unique(image[0, 0]).tolist() == pytest.approx([1.0])
