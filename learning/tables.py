@@ -141,7 +141,7 @@ class _Reader:
         cells_T = len(table_O) - 1 - 2 * np.arange(len(risk_T))
         few_T = risk_T < np.maximum(self.least, Z * noise * np.sqrt(cells_T))
         shown = int(few_T.argmax()) if few_T.any() else len(risk_T)
-        survival, error = kaplan_meier(table_O), noise * _slopes(table_O, max(1.0, noise))
+        survival, error = kaplan_meier(table_O), noise * _slopes(table_O)
         return Curve(
             group=group,
             times=tuple(self.task.cuts[:shown].tolist()),
@@ -186,10 +186,20 @@ def _chance(value: float, error: float) -> Metric:
     return Metric(value, max(value - Z * error, 0.0), min(value + Z * error, 1.0))
 
 
-def _slopes(table_O: FloatVector, step: float) -> FloatVector:
-    """Norm of the gradient of Kaplan-Meier survival in the table's cells, at each of T times."""
-    gradient_OT = [
-        (kaplan_meier(table_O + move) - kaplan_meier(table_O - move)) / (2 * step)
-        for move in step * np.eye(len(table_O))
-    ]
+def _slopes(table_O: FloatVector) -> FloatVector:
+    """Norm of the gradient of Kaplan-Meier survival in the table's cells, at each of T times.
+
+    With hazard h = d / r, d the cell 2 t + 1 and r the sum of it and all later cells, survival
+    moves by -1 / r for each death and by h / r for each patient at risk, times all other factors.
+    Hazards that noise puts outside [0, 1] count as its ends, where survival moves all the same.
+    """
+    died_T, _, risk_T = hazards(table_O)
+    risk_T = np.where(risk_T > 0, risk_T, np.inf)
+    hazard_T = np.clip(died_T / risk_T, 0.0, 1.0)
+    gradient_OT = np.zeros((len(table_O), len(risk_T)))
+    for place, (hazard, risk) in enumerate(zip(hazard_T.tolist(), risk_T.tolist(), strict=True)):
+        others_T = np.cumprod(np.where(np.arange(len(risk_T)) == place, 1.0, 1.0 - hazard_T))
+        others_T[:place] = 0.0
+        gradient_OT[2 * place + 1] -= others_T / risk
+        gradient_OT[2 * place + 1 :] += others_T * hazard / risk
     return np.asarray(np.linalg.norm(gradient_OT, axis=0), dtype=np.float64)

@@ -11,7 +11,7 @@ from learning.pooled_statistics import Statistics
 from learning.quantiles import quantiles
 from learning.survival_metrics import kaplan_meier
 from learning.table_one import Levels, Number, TableOne
-from learning.tables import QUARTILES, table_one
+from learning.tables import QUARTILES, _slopes, table_one
 from learning.task import FloatVector, load_task
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
@@ -177,6 +177,18 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     for name, found in held.items():
         assert np.mean(found) >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 300), name
         assert name == "sd" or np.mean(found) < 1.0, name
+
+
+def test_a_curves_interval_is_that_of_its_gradient() -> None:
+    """Against central differences, where survival is smooth; and where all hazards are clipped."""
+    table_O = np.array([3.0, 20.0, 5.0, 9.0, 8.0, 12.0, 2.0, 7.0, 40.0])
+    differences_OT = [
+        (kaplan_meier(table_O + move) - kaplan_meier(table_O - move)) / 2e-4
+        for move in 1e-4 * np.eye(len(table_O))
+    ]
+    assert _slopes(table_O) == pytest.approx(np.linalg.norm(differences_OT, axis=0), rel=1e-6)
+    nobody_died = np.array([0.0, -4.0, 0.0, -1.0, 0.0, -1.0, 0.0, -1.0, 50.0])
+    assert (_slopes(nobody_died) > 0.01).all()
 
 
 def test_noise_alone_gives_a_table_all_the_same() -> None:
