@@ -60,8 +60,12 @@ def write_table(folder: Path, case: Case) -> Path:
 
 @pytest.mark.parametrize("name", sorted(FIRST))
 def test_a_private_job_ends_with_a_model(name: str, tmp_path: Path) -> None:
-    case = FIRST[name]
-    path = write_table(tmp_path, case)
+    assert_a_private_job_ends_with_a_model(FIRST[name], tmp_path)
+
+
+def assert_a_private_job_ends_with_a_model(case: Case, folder: Path) -> None:
+    """Run a job of the case in both modes, over records in a folder."""
+    path = write_table(folder, case)
     request = JobRequest(
         name="contract",
         dataset="contract",

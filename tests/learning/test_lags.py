@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learning.lags import Lags, lagged
@@ -45,6 +45,7 @@ def test_lags_are_values_of_earlier_days_of_the_same_ward() -> None:
     assert rows["weekday"][:2] == ["Thu", "Fri"]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 10), st.integers(20, 59), st.floats(-1e6, 1e6))
 def test_no_value_after_the_forecast_changes_its_row(ahead: int, day: int, other: float) -> None:
     values = np.random.default_rng(0).normal(size=60)

@@ -25,6 +25,7 @@ from privacy.probes import single_gradients
 from protocol.errors import InputError
 from protocol.jobs import Named
 from tests.contracts import test_tasks as contract
+from tests.contracts.test_task_modes import assert_a_private_job_ends_with_a_model
 
 transformers = pytest.importorskip("transformers")
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "fever", "cough", "chills", "and")
@@ -101,9 +102,16 @@ CHECKS: tuple[Callable[[contract.Case], None], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_it_keeps_a_tasks_contract(base: Path, check: Callable[[contract.Case], None]) -> None:
     check(case(base))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_hospitals_learn_adapters_together(base: Path, tmp_path: Path) -> None:
+    assert_a_private_job_ends_with_a_model(case(base), tmp_path)
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
@@ -166,6 +174,7 @@ def test_word_pieces_are_the_tokenizers_and_problems_are_counted(base: Path) -> 
     assert notes == [Finding("note", "missing", 1), Finding("note", "cut off", 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "sizes", "adapted"),
     [
