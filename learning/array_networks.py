@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from learning.recurrent import RecurrentNetwork
     from learning.residual import ResidualNetwork
 
-# Records that go through a frozen backbone at once; no gradient is taken there.
+# Records that go through a frozen backbone at once.
 CHUNK = 64
 
 Pair = tuple[int, int]
@@ -68,7 +68,8 @@ class Residual(nn.Module):
         if self._network.frozen is None:
             pooled_BW = self._pooled(image)
         else:
-            with torch.no_grad():
+            # Training takes no gradient here; an explanation asks for the slope in the input.
+            with torch.set_grad_enabled(image.requires_grad):
                 pooled_BW = torch.cat([self._pooled(part) for part in image.split(CHUNK)])
         others_BR = self._network.place.rest(x_BF)
         logits_BO: Tensor = self.output(torch.cat([pooled_BW, others_BR], dim=1))

@@ -1,13 +1,13 @@
 """Public weights that a task builds upon: a file under its own digest, the same at every hospital.
 
 No weights travel: the job states a digest, and each hospital puts the file with that digest into
-its folder. What is read is never unpickled, and never used before its digest was compared.
+the folder of `learning.pretrained.place`. What is read is never unpickled, and never used before
+its digest was compared.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,16 +17,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from learning.pretrained import ENVIRONMENT, place
 from learning.task import FloatArray
 from protocol.errors import InputError, IntegrityError
 
-FOLDER = "FEDWARD_BACKBONES"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def folder() -> Path:
-    """Where this machine keeps such files: the variable's folder, or one in the home folder."""
-    return Path(os.environ.get(FOLDER) or Path.home() / ".fedward" / "backbones")
 
 
 def check_digest(text: str) -> None:
@@ -58,7 +53,7 @@ def load_backbone(
         InputError: There is no such file, or it holds other tensors.
         IntegrityError: The file is another one than its name says.
     """
-    path = folder() / f"{digest}.safetensors"
+    path = place() / f"{digest}.safetensors"
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -66,7 +61,7 @@ def load_backbone(
             f"no backbone {digest[:12]} here",
             expected=str(path),
             found=error.strerror,
-            remedy=f"put the file that the job names there, or set {FOLDER} to its folder",
+            remedy=f"put the file that the job names there, or set {ENVIRONMENT} to its folder",
         ) from None
     found = hashlib.sha256(data).hexdigest()
     if found != digest:

@@ -6,8 +6,8 @@ None of them can carry code, and no pickle is ever opened. A job pins their dige
 hospital starts from the same weights.
 
 The folder's place is each machine's own matter: the environment variable FEDWARD_PRETRAINED names
-the folder that holds such folders, else ~/.fedward/pretrained. A job says a name and a digest, never
-a path.
+the folder that holds such folders, else ~/.fedward/pretrained. A job says a name and a digest,
+never a path.
 """
 
 from __future__ import annotations
@@ -148,6 +148,11 @@ def module_name(path: str) -> str:
     return path.replace(".", "/")
 
 
+def place() -> Path:
+    """The folder in which this machine keeps public weights."""
+    return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".fedward" / "pretrained")
+
+
 def open_pretrained(name: str, sha256: str) -> Pretrained:
     """The folder of that name on this machine, if it is the one that the digest means.
 
@@ -160,7 +165,7 @@ def open_pretrained(name: str, sha256: str) -> Pretrained:
     """
     if not NAME.fullmatch(name):
         raise InputError("pretrained.name", expected="a folder's name such as clinical-bert")
-    base = Path(os.environ.get(ENVIRONMENT) or Path.home() / ".fedward" / "pretrained")
+    base = place()
     folder = base / name
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:

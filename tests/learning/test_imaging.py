@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from learning import backbone
 from learning.imaging import Imaging
 from learning.networks import set_weights
+from learning.pretrained import ENVIRONMENT
 from learning.schema import Column, Label, Schema
 from learning.task import Records, Table
 from learning.trainer import CHUNK, chunk_of
@@ -128,7 +128,7 @@ def save_backbone(folder: Path, tensors: dict[str, Any]) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(backbone.FOLDER, str(tmp_path))
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     return tmp_path
 
 
@@ -149,6 +149,10 @@ def test_a_backbone_is_neither_learnt_nor_exchanged(folder: Path) -> None:
     expected_NO = whole.network.logits(arrays, x_NF)
     np.testing.assert_allclose(logits_NO, expected_NO, rtol=1e-11, atol=1e-11)
     run_guards(task.model, task.loss, task.generate, clip=1.0)
+    x = torch.from_numpy(x_NF).requires_grad_()
+    model(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad[:, 1:].any()  # an explanation asks for the slope in the pixels
 
 
 def test_a_backbone_that_is_missing_or_another_one_is_refused(folder: Path) -> None:
