@@ -12,11 +12,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from learning.preprocess import invent
+from learning.schema import Schema
 from learning.task import FloatVector, Task
 
-ROWS = 256
-_MOST_FEATURES = 1 << 17
+ROWS, FEWEST_ROWS = 256, 16
+# Images, series and notes are read by networks that take long; a job's end must not.
+_FEATURES_AT_ONCE = 1 << 14
+_MOST_FEATURES = 1 << 16
 _DIGITS = 4
+
+
+def rows_for(schema: Schema) -> int:
+    """Rows to draw: fewer where columns have many features, none where they have too many."""
+    if all(column.kind not in {"array", "text"} for column in schema.columns):
+        return ROWS
+    if schema.num_features > _MOST_FEATURES:
+        return 0
+    return max(FEWEST_ROWS, min(ROWS, _FEATURES_AT_ONCE // schema.num_features))
 
 
 def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
@@ -31,15 +43,15 @@ def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
         weights_P: The finished model.
 
     Returns:
-        By column, in the schema's order; empty where there is one column or predictions are all
-        the same.
+        By column, in the schema's order; empty where there is one column, where predictions are
+        all the same, and where images are so large that too few rows could be asked.
 
     Source: Jansen 1999, Analysis of variance designs for model output; Saltelli et al. 2010,
     Variance based sensitivity analysis of model output, table 2 (f).
     """
     columns = task.schema.columns
-    rows = min(ROWS, _MOST_FEATURES // task.schema.num_features)
-    if len(columns) < 2 or rows < 2:
+    rows = rows_for(task.schema)
+    if len(columns) < 2 or not rows:
         return {}
     rng = np.random.Generator(np.random.PCG64(0))
     first_NF, other_NF = (invent(task.schema, rows, rng) for _ in range(2))

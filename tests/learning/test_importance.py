@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from learning import importance as module
-from learning.importance import importance
+from learning.importance import ROWS, importance, rows_for
+from learning.schema import Schema
 from learning.task import load_task
+from protocol.config import parse
 from protocol.jobs import Named
 from tests.contracts.test_tasks import CASES, invented
 
@@ -50,6 +52,16 @@ def test_nothing_is_said_of_a_model_that_says_nothing_or_reads_one_column() -> N
     single = load_task(Named(name="demand", options={}), one)
     weights_P = np.random.default_rng(0).normal(size=single.layout().size)
     assert importance(single, weights_P) == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"), [([4], 256), ([100, 100], 16), ([64, 8], 31), ([1000, 1000], 0)]
+)
+def test_large_arrays_are_asked_for_fewer_rows(shape: list[int], rows: int) -> None:
+    scan = {"name": "scan", "kind": "array", "shape": shape, "low": 0, "high": 1}
+    schema = parse(Schema, {**SCHEMA, "columns": [*SCHEMA["columns"], scan]}, "schema")
+    assert rows_for(schema) == rows
+    assert rows_for(TASK.schema) == ROWS
 
 
 def test_invented_rows_differ_from_each_other() -> None:
