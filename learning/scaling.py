@@ -11,17 +11,22 @@ from typing import Any, Final
 
 from learning.schema import Column, Schema
 from learning.table_one import Number, TableOne
+from learning.task import Metric
 from protocol.config import parse
 from protocol.errors import InputError
 
 SMALLEST_SPREAD: Final = 1e-3
-"""Least deviation, as a part of the bounds' width: noise can leave one that is almost zero."""
+"""Least deviation, as a part of the bounds' width: patients may all be alike."""
+
+MOST_NOISE: Final = 0.5
+"""Most that noise may have moved mean and deviation by, 95 % sure, in standard deviations."""
 
 
 def scaled_by(schema: Mapping[str, Any], table: TableOne, digest: str) -> dict[str, Any]:
     """The schema with `centre` and `spread` of every number from a table.
 
-    A number of which fewer were counted than may be shown keeps its own.
+    A number keeps its own where fewer were counted than may be shown, or where the noise is large
+    against the deviation.
 
     Args:
         schema: A job's schema, as a document.
@@ -52,8 +57,18 @@ def _scale(column: Column, numbers: Mapping[str, Number]) -> dict[str, float]:
             if found is None
             else f"{found.unit or 'no unit'}, from {found.bounds[0]:g} to {found.bounds[1]:g}",
         )
-    if found.mean is None or found.sd is None:
+    if found.mean is None or found.sd is None or not _clear(found.mean, found.sd):
         return {}
     low, high = column.bounds
     spread = max(found.sd.value, SMALLEST_SPREAD * (high - low))
     return {"centre": min(max(found.mean.value, low), high), "spread": spread}
+
+
+def _clear(mean: Metric, sd: Metric) -> bool:
+    """Whether the noise moved neither by much of a standard deviation.
+
+    A deviation that noise made too small would blow one feature up until it alone fills every
+    patient's clip; a guess is better than that.
+    """
+    width = max(mean.high - mean.low, sd.high - sd.low)
+    return width / 2 <= MOST_NOISE * sd.value
