@@ -10,6 +10,7 @@ from pathlib import Path
 
 from learning.artefact import Model, load
 from learning.task import FloatArray, Table
+from protocol.errors import InputError
 from serving.batching import Answer, Batcher
 from serving.explaining import Explaining
 from serving.flags import FlagArray, flags_of
@@ -75,10 +76,16 @@ class Served:
         """Load a version.
 
         Raises:
-            InputError: There is none, or this installation lacks what it needs.
+            InputError: There is none, it predicts nothing, or something is not installed here.
             IntegrityError: It was changed, or another key signed it.
         """
         model = load(place, signers)
+        if not model.task.outputs:
+            raise InputError(
+                f"model {model.card.label} predicts nothing",
+                expected="a task that answers",
+                found=f"task {model.card.task.name!r}",
+            )
         explaining = Explaining(model) if explain else None
         witness = witnessed(model)
         batcher = Batcher(

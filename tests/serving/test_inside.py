@@ -21,12 +21,23 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from learning.artefact import WEIGHTS
 from protocol.config import read
 from protocol.errors import InputError, IntegrityError
+from protocol.jobs import Named
 from serving.config import ServingConfig
 from serving.server import Listening, serve
 from serving.tokens import create_token
 from serving.up_command import up
 from tests.serving.certificates import issue
-from tests.serving.ward import SCHEMA, add, body, catalogue, configure, expected, fill, put
+from tests.serving.ward import (
+    PLAIN,
+    SCHEMA,
+    add,
+    body,
+    catalogue,
+    configure,
+    expected,
+    fill,
+    put,
+)
 
 INFER = "/v2/models/sepsis/infer"
 
@@ -186,3 +197,13 @@ def test_a_catalogue_changes_to_what_is_promoted(folder: Path) -> None:
     put(store, "sepsis", 3)
     assert made.refresh() == made.refresh() == ()
     assert made.find("sepsis").model.card.version == 2
+
+
+def test_a_table_of_statistics_is_no_model_to_serve(folder: Path) -> None:
+    store = folder / "models"
+    add(store, "age", PLAIN, 2, Named(name="statistics", options={}))
+    put(store, "age", 2)
+    with pytest.raises(
+        InputError, match=r"model age/2 predicts nothing; .* found task 'statistics'"
+    ):
+        catalogue(store)
