@@ -40,13 +40,19 @@ class NpzSource:
     def columns(self) -> tuple[str, ...]:
         """Names of the archive's arrays, those of MedMNIST's parts taken together."""
         with self._archive() as archive:
-            return tuple(_columns(archive.files))
+            parts = _columns(archive.files)
+            named = {name: [name] for name in parts}
+            if "label" in parts:
+                first = self._column("label", [archive[parts["label"][0]]])
+                named["label"] = [*_apart("label", first)]
+        return tuple(own for names in named.values() for own in names)
 
     def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[Table]:
         """The named columns; see `client.data.source.Source`."""
         with self._archive() as archive:
             parts = _columns(archive.files)
-            table = {name: self._column(name, [archive[p] for p in parts[name]]) for name in parts}
+            whole = {name: self._column(name, [archive[p] for p in parts[name]]) for name in parts}
+        table = {own: part for name in whole for own, part in _apart(name, whole[name]).items()}
         lengths = {len(array) for array in table.values()}
         if len(lengths) > 1:
             raise InputError(f"{self.path}: arrays differ in length")
@@ -90,6 +96,13 @@ def _columns(files: Sequence[str]) -> dict[str, list[str]]:
             columns[column] = parts
     taken = {part for parts in columns.values() for part in parts}
     return columns | {name: [name] for name in files if name not in {*taken, *columns}}
+
+
+def _apart(name: str, array: Array) -> dict[str, Array]:
+    """Several labels a record as a column each, everything else as it is."""
+    if name != "label" or array.ndim != 2:
+        return {name: array}
+    return {f"label_{place}": array[:, place] for place in range(array.shape[1])}
 
 
 def _cells(array: Array) -> Cells:

@@ -33,6 +33,20 @@ class TestArchives:
         assert np.array_equal(np.asarray(table["image"]), image_NHWC.transpose(0, 3, 1, 2))
         assert np.asarray(table["label"]).tolist() == [1, 0, 2, 0, 1]
 
+    def test_several_labels_are_columns_of_their_own(self, tmp_path: Path) -> None:
+        np.savez(
+            tmp_path / "a.npz",
+            train_images=np.zeros((2, 3, 3)),
+            test_images=np.zeros((1, 3, 3)),
+            train_labels=np.array([[1, 0], [0, 0]]),
+            test_labels=np.array([[0, 1]]),
+        )
+        source = NpzSource(tmp_path / "a.npz")
+        assert source.columns() == ("image", "label_0", "label_1")
+        table = read(source, ["label_1", "label_0"])
+        assert np.asarray(table["label_0"]).tolist() == [1, 0, 0]
+        assert np.asarray(table["label_1"]).tolist() == [0, 0, 1]
+
     def test_other_arrays_are_columns_by_their_own_names(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", patient=np.array(["a", "b"]), wave=np.ones((2, 4)))
         table = read(NpzSource(tmp_path / "a.npz"), ["patient", "wave"])

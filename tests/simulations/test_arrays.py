@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from protocol.errors import InputError
-from simulations.arrays import load_npz, rows_of, save_npz, texts_of
+from simulations.arrays import Cells, load_npz, rows_of, save_npz, texts_of
 from simulations.config import DataConfig, Simulation, read_simulation
 from simulations.data import load_data
 from simulations.sweep import run
@@ -19,7 +19,7 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "simulations"
 
 def test_an_archive_comes_back_as_it_was_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    written = {
+    written: Cells = {
         "image": rng.integers(255, size=(4, 3, 5, 2)).astype(np.uint8),
         "series": rng.normal(size=(4, 6, 2)),
         "label": ["yes", "no", "", "yes"],
