@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from footprint import Watch, processor_s
+from footprint import Watch, processor_s, runs
 from loopback import (
     NAMES,
     Place,
@@ -38,6 +38,7 @@ from loopback import (
     ours,
     run_ours,
     submit,
+    wait_for,
     wait_for_run,
 )
 from report import Row, machine, parser_of, publish, versions
@@ -186,11 +187,17 @@ def run_flowers_nodes(place: Place, sizes: Sizes, large: JobFolder) -> Measured:
         run = submit(place, bundle_text("hospital", *apps, {"job": signed.to_text()}))
         wait_for_run(place, run, LIMIT_S)
         # Its processes imported more than those that only move arrays.
-        calm = time.time()
+        calm = settle(roots)
         move(place, {"down": 1000, "up": 1000}, "small")
-        turn = time.time()
+        turn = settle(roots)
         move(place, _bytes(large), "large")
     return Measured(small=kept, watch=watch, calm=calm, turn=turn, large=kept)
+
+
+def settle(roots: Mapping[str, int]) -> float:
+    """Wait until no app of a run that is over is left; Unix time."""
+    wait_for(lambda: not any(runs(root, "flwr-") for root in roots.values()), LIMIT_S)
+    return time.time()
 
 
 def _bytes(kept: JobFolder) -> dict[str, int]:

@@ -117,6 +117,17 @@ def tree_of(root: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def runs(root: int, word: str) -> bool:
+    """Whether a process of a tree has a word in its command line."""
+    for pid in tree_of(root):
+        try:
+            if word in _command(pid):
+                return True
+        except OSError:
+            continue  # it ended meanwhile
+    return False
+
+
 def processor_s(root: int, *, without: str) -> float:
     """Processor seconds that a tree has used, children that ended included.
 
