@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from client.admission import Situation, admit
+from client.policy import Policy, Population
 from learning.lora import PACKAGES, Adapters
 from learning.lora_module import frozen_model
 from learning.networks import set_weights
@@ -21,9 +24,12 @@ from learning.pretrained import ENVIRONMENT, FILES, folder_digest, open_pretrain
 from learning.task import Finding, Task, load_task
 from privacy.engine import Engine
 from privacy.guards import run_guards
+from privacy.plan import PrivacyRequest
 from privacy.probes import single_gradients
-from protocol.errors import InputError
-from protocol.jobs import Named
+from protocol.errors import Code, InputError, RefusalError
+from protocol.jobs import Named, Site
+from server.jobs import Origin, resolve
+from server.requests import JobRequest
 from tests.contracts import test_tasks as contract
 from tests.contracts.test_task_modes import assert_a_private_job_ends_with_a_model
 
@@ -221,6 +227,37 @@ def test_a_hospital_without_the_folder_says_what_it_lacks(
     assert f"in {tmp_path}/.fedward/pretrained; found no config.json" in refused(base, "tiny")
     with pytest.raises(InputError, match=r"^job\.task: the pretrained model 'tiny' is not on this"):
         load_task(Named(name="text", options=case(base).options), SCHEMA)
+
+
+def test_a_hospital_without_the_folder_refuses_the_job(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = case(base)
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    names = ("north", "south", "east")
+    request = JobRequest(
+        name="notes",
+        dataset="notes",
+        intended_use="test",
+        task=Named(name=asked.name, options=asked.options),
+        schema=asked.schema,
+        sites=tuple(Site(name=name, train_size=30, test_size=10) for name in names),
+        privacy=PrivacyRequest(mode="distributed", epsilon=3.0, delta=1e-5),
+    )
+    job = resolve(request, Origin(coordinator="0" * 64, roster="1" * 64, now=now))
+    situation = Situation(
+        name="north",
+        roster=job.roster,
+        policy=Policy(tasks=("text",)),
+        population=Population(),
+        columns=asked.build().schema.column_names,
+        now=now,
+    )
+    assert admit(job, situation).job is job
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    with pytest.raises(RefusalError, match="'tiny' is not on this machine") as caught:
+        admit(job, situation)
+    assert caught.value.code is Code.TASK
 
 
 def test_no_family_runs_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,3 +72,13 @@ def test_rows(rows: int, kind: Kind) -> None:
         table_of(ONE, [Tensor("age", "FP64", np.zeros(rows))], 2)
     assert caught.value.kind is kind
     assert "here" in str(caught.value.at("here"))
+
+
+def test_notes_are_text_and_nothing_else() -> None:
+    note = {"name": "note", "kind": "text", "length": 4}
+    schema = parse(Schema, {**PLAIN, "columns": [note]}, "schema")
+    assert describe(schema) == [("note", "BYTES", (-1,))]
+    texts = np.array(["no fever", None], dtype=object)
+    assert list(table_of(schema, [Tensor("note", "BYTES", texts)], 10)["note"]) == [*texts]
+    with pytest.raises(Refusal, match="input 'note': datatype; expected BYTES"):
+        table_of(schema, [Tensor("note", "FP64", np.zeros(2))], 10)
