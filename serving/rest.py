@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -20,6 +21,7 @@ from serving.bodies import pack, read_document, read_request, unpack, write_repl
 from serving.config import is_loopback
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
 from serving.metrics import CONTENT_TYPE
+from serving.openapi import document
 from serving.page import HEADERS, page
 from serving.refusal import Kind, Refusal, invalid
 
@@ -50,6 +52,7 @@ def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starl
     rest = _Rest(plane, most_bytes, local=local)
     gets = {
         "/": rest.page,
+        "/openapi.json": rest.openapi,
         "/metrics": rest.metrics,
         "/v2/health/live": rest.live,
         "/v2/health/ready": rest.ready,
@@ -67,7 +70,7 @@ def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starl
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
     ]
     routes += [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
 
 class _Rest:
@@ -94,6 +97,9 @@ class _Rest:
         shown = page(plane, lambda model: plane.admits(caller, "monitor", model))
         return HTMLResponse(shown, headers=HEADERS)
 
+    async def openapi(self, _: Request) -> Response:
+        return JSONResponse(document())
+
     async def live(self, _: Request) -> Response:
         return JSONResponse({"live": True})
 
@@ -113,18 +119,18 @@ class _Rest:
 
     async def model(self, request: Request) -> Response:
         told = self._plane.describe(_caller(request), *_model(request))
-        document: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "name": told.name,
             "versions": list(told.versions),
             "platform": "fedward",
             "properties": dict(told.properties),
         }
         for side in ("inputs", "outputs"):
-            document[side] = [
+            metadata[side] = [
                 {"name": name, "datatype": datatype, "shape": list(shape)}
                 for name, datatype, shape in getattr(told, side)
             ]
-        return JSONResponse(document)
+        return JSONResponse(metadata)
 
     async def metrics(self, request: Request) -> Response:
         self._plane.admit(_caller(request), "monitor")
@@ -133,8 +139,8 @@ class _Rest:
     async def feedback(self, request: Request) -> Response:
         caller, (model, version) = _caller(request), _model(request)
         self._plane.admit(caller, "feedback", model)
-        document = read_document(await self._body(request))
-        taken = self._plane.feedback(caller, model, version, document)
+        told = read_document(await self._body(request))
+        taken = self._plane.feedback(caller, model, version, told)
         return JSONResponse({"model_name": model, "labels": taken})
 
     async def infer(self, request: Request) -> Response:
@@ -226,6 +232,14 @@ def _answered(handler: _Handler) -> _Handler:
             return _refused(500, f"{type(error).__name__}, a defect")
 
     return answer
+
+
+async def _unrouted(_: Request, error: Exception) -> Response:
+    """What no handler was found for, in the words of the others."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    allowed = (error.headers or {}) if isinstance(error, HTTPException) else {}
+    told = "no such path" if status == 404 else "not this method"
+    return JSONResponse({"error": told}, status, headers=dict(allowed))
 
 
 def _refused(status: int, problem: str) -> Response:

@@ -11,8 +11,9 @@ from importlib.metadata import version as installed
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
 from protocol.errors import FedwardError
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
@@ -42,7 +43,17 @@ _CONTENTS: Mapping[str, str] = {
 }
 
 
-class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+_METHODS = (
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+)
+
+
+class Inference:
     """The service's methods; what is not here is answered with UNIMPLEMENTED.
 
     Args:
@@ -105,6 +116,43 @@ class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
                 return from_reply(await self._plane.infer(_caller(context), asked, left_s))
 
         return await _answered(context, answer)
+
+
+def handler_of(plane: DataPlane) -> grpc.GenericRpcHandler:
+    """The service, which answers bytes that are no message as a wrong request, too.
+
+    The generated one answers them with INTERNAL, as if the server were at fault.
+    """
+    service = Inference(plane)
+    methods = {
+        name: grpc.unary_unary_rpc_method_handler(
+            _reading(getattr(service, name)),
+            request_deserializer=_reader(getattr(service_pb2, f"{name}Request")),
+            response_serializer=getattr(service_pb2, f"{name}Response").SerializeToString,
+        )
+        for name in _METHODS
+    }
+    return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
+
+
+def _reading(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def answer(request: Any, context: Any) -> Any:
+        if request is None:
+            status = grpc.StatusCode.INVALID_ARGUMENT
+            return await context.abort(status, "the bytes are no message of this method")
+        return await method(request, context)
+
+    return answer
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

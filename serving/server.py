@@ -17,7 +17,6 @@ from pathlib import Path
 import grpc
 import uvicorn
 from grpc_health.v1 import health_pb2_grpc
-from tritonclient.grpc import service_pb2_grpc
 
 from learning.artefact import Model
 from protocol.errors import InputError
@@ -30,7 +29,7 @@ from serving.loading import Catalogue
 from serving.metrics import Metrics
 from serving.monitor import Monitor
 from serving.rest import make_app
-from serving.rpc import Health, Inference
+from serving.rpc import Health, handler_of
 from serving.tokens import Gate
 
 log = logging.getLogger("fedward.serving")
@@ -174,7 +173,7 @@ async def _start_rpc(
         ("grpc.max_send_message_length", -1),
     ]
     server = grpc.aio.server(options=options)
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Inference(plane), server)
+    server.add_generic_rpc_handlers((handler_of(plane),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(plane), server)
     try:
         if config.tls is None:

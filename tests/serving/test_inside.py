@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -60,7 +61,7 @@ def served(config: Path, ask: Callable[[Listening], Awaitable[None]]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             await server
 
-    asyncio.run(both())
+    uvloop.run(both())
 
 
 @pytest.fixture
@@ -132,6 +133,12 @@ def test_everything_that_is_asked_without_tokens(folder: Path) -> None:
             answer = await client.post(INFER, json=body())
             found = answer.json()["outputs"][0]["data"]
             assert found == expected(folder / "models").reshape(-1).tolist()
+            described = (await client.get("/openapi.json")).json()
+            assert "/v2/models/{model}/infer" in described["paths"]
+            for method, path, status in (("GET", "/v3", 404), ("GET", INFER, 405)):
+                refused = await client.request(method, path)
+                assert refused.status_code == status
+                assert refused.json()["error"]
         async with grpc.aio.insecure_channel(str(listening.grpc)) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             assert (await stub.ServerLive(service_pb2.ServerLiveRequest())).live
@@ -142,6 +149,11 @@ def test_everything_that_is_asked_without_tokens(folder: Path) -> None:
             assert [one.name for one in told.inputs] == ["age"]
             health = health_pb2_grpc.HealthStub(channel)
             assert (await health.Check(health_pb2.HealthCheckRequest())).status == 1
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(message().SerializeToString()[:-3])
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert "no message" in str(caught.value.details())
             request = message()
             request.raw_input_contents.extend([b"", b""])
             with pytest.raises(grpc.aio.AioRpcError) as caught:
