@@ -416,6 +416,20 @@ def test_only_as_many_records_go_together_as_stay_in_the_cache(
     assert sizes[6:] == [1, 5, 5, 1]
 
 
+def test_only_as_many_rows_of_patients_go_together_as_stay_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = zoo.records("mlp", 9)
+    patient = np.array([0, 0, 1, 1, 1, 1, 1, 1, 2])
+    whole = engine("mlp", unit="patient").clipped_sum(x, y, patient)
+    subject, sizes = engine("mlp", unit="patient"), list[int]()
+    monkeypatch.setattr("privacy.engine.CACHED", 1)
+    monkeypatch.setattr("privacy.engine.LEAST_BATCH", 4)
+    subject.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    assert off(subject.clipped_sum(x, y, patient), whole) < 1e-12
+    assert sizes == [1, 2, 4, 2, 1]  # the shape, patient 0, patient 1 in parts, patient 2
+
+
 def test_measuring_a_model_takes_nothing_from_the_generator_of_its_dropout() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double()
     before = torch.get_rng_state()
