@@ -41,6 +41,10 @@ SMALL = {
     "round.py": ([*SIZE, "--evaluate", "1"], {"sites", "parameters", "phase", "ms", "cpu_ms"}),
 }
 LARGER = {
+    "evaluation.py": (
+        ["--trials", "5", "--patients", "254"],
+        {"patients", "auroc_of_all", "auroc_error", "brier_error", "auroc_width", "auprc_inside"},
+    ),
     "demo.py": ([], {"arm", "rounds", "s", "cpu_s", "slowest_cpu_s"}),
     "privacy_overhead.py": (
         ["--models", "mlp", "--quick", "--repeats", "1"],

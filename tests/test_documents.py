@@ -41,6 +41,8 @@ LINK = re.compile(r"\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 FILE = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w")
 NAME = re.compile(rf"^(?!server\.(?:yaml|pem|key)$)(?:{'|'.join(PACKAGES)})(?:\.\w+)+$")
+MEASURED = re.compile(r"<? ?[\d,]*(\.\d+|\d ?(ms|s|MB|kB|%|/s))( ?(ms|s|MB|kB|%|/s))?( ± .*)?")
+MEASURING = re.compile(r"benchmarks/\w+\.py|fedward (simulate|audit|attack) |^>>> ", re.MULTILINE)
 COMMAND = re.compile(r"^(?:\.venv/bin/)?(fedward( .*)?)$")
 
 
@@ -73,6 +75,20 @@ def anchors(page: Path) -> set[str]:
     """What a link to a heading of a page may end with, as GitHub spells it."""
     plain = (re.sub(r"[`*\[\]]", "", title).lower() for title in HEADING.findall(prose(page)))
     return {re.sub(r"[^\w\- ]", "", title).strip().replace(" ", "-") for title in plain}
+
+
+def measured(text: str) -> list[str]:
+    """Cells of a text's tables that are results: fractions, spreads, or numbers with a unit."""
+    rows = [line for line in FENCED.sub("", text).splitlines() if line.startswith("|")]
+    cells = [cell.strip(" *") for row in rows for cell in row.strip("|").split("|")]
+    return [cell for cell in cells if MEASURED.fullmatch(cell)]
+
+
+def without_command(text: str) -> list[str]:
+    """Headings of sections with results and without a command, or an example, that prints them."""
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    results = [part for part in sections if measured(part) and not MEASURING.search(part)]
+    return [part.partition("\n")[0] for part in results]
 
 
 def commands(text: str) -> Iterator[str]:
@@ -157,6 +173,19 @@ def test_every_command_in_a_configuration_runs_on_files_that_exist() -> None:
         for line in lines:
             follow(line)
             assert all((ROOT / name).exists() for name in FILE.findall(line)), line
+
+
+@of_every_page
+def test_every_table_of_results_has_the_command_that_prints_it(page: Path) -> None:
+    assert without_command(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_table_of_results_without_its_command_is_noticed() -> None:
+    table = "## Speed\n\n| what | figure |\n| --- | --- |\n| a round | {} |\n"
+    for figure in ("0.46", "**1.37**", "24 ms", "0.539 ± 0.027", "1,371 /s", "< 1 %"):
+        assert without_command(table.format(figure)) == ["## Speed"]
+        assert without_command(table.format(figure) + "\n`benchmarks/round.py`\n") == []
+    assert without_command(table.format("step 4")) == []
 
 
 @pytest.mark.parametrize(
