@@ -42,7 +42,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(InputError, match="expected one of actg175, breast_cancer"):
+    with pytest.raises(InputError, match="expected one of actg175, admissions"):
         load_data(DataConfig(name="lungs"))
 
 
