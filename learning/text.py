@@ -20,7 +20,8 @@ from protocol.errors import InputError
 
 Model = Literal["linear", "bag", "transformer", "adapted"]
 
-_SIZES = {"buckets": 1 << 24, "ngrams": 5, "width": 4096, "layers": 48, "heads": 64}
+_LARGEST = {"buckets": 1 << 24, "ngrams": 5, "width": 4096, "layers": 48, "heads": 64}
+_USUAL = {"buckets": 1024, "ngrams": 2, "width": 16, "layers": 1, "heads": 2}
 _USED: dict[Model, tuple[str, ...]] = {
     "linear": ("buckets", "ngrams"),
     "bag": ("buckets", "ngrams", "width"),
@@ -57,7 +58,7 @@ class Options:
     positive_weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        for name, most in _SIZES.items():
+        for name, most in _LARGEST.items():
             value = getattr(self, name)
             if value is None:
                 continue
@@ -68,8 +69,14 @@ class Options:
                 raise InputError(name, expected=f"{least} to {most}", found=str(value))
         if (self.pretrained is not None) != (self.model == "adapted"):
             raise InputError("pretrained", expected="for model 'adapted', and for no other")
-        if (self.width or 16) % (self.heads or 2):
-            raise InputError("heads", expected="a divisor of the width", found=str(self.heads))
+        if self.model == "transformer" and self.size("width") % self.size("heads"):
+            heads = str(self.size("heads"))
+            raise InputError("heads", expected="a divisor of the width", found=heads)
+
+    def size(self, name: str) -> int:
+        """A size, or what is usual where it was left out."""
+        asked: int | None = getattr(self, name)
+        return _USUAL[name] if asked is None else asked
 
 
 @dataclass(frozen=True)
@@ -103,20 +110,20 @@ class Text(Classifier):
         asked, places = self.options, Places.of(self.schema)
         if asked.pretrained is not None:
             return Adapters.of(asked.pretrained, places, self.outcome.size)
-        buckets, width = asked.buckets or 1024, asked.width or 16
+        buckets, width = asked.size("buckets"), asked.size("width")
         if asked.model == "transformer":
             return Encoder(
                 places=places,
                 buckets=buckets,
                 width=width,
-                layers=asked.layers or 1,
-                heads=asked.heads or 2,
+                layers=asked.size("layers"),
+                heads=asked.size("heads"),
                 size=self.outcome.size,
             )
         return Bag(
             places=places,
             buckets=buckets,
-            ngrams=asked.ngrams or 2,
+            ngrams=asked.size("ngrams"),
             width=0 if asked.model == "linear" else width,
             size=self.outcome.size,
         )

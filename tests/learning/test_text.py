@@ -29,7 +29,7 @@ SCHEMA = Schema(
 )
 MODELS: dict[str, dict[str, Any]] = {
     "linear": {"buckets": 50},
-    "bag": {"model": "bag", "buckets": 50, "width": 4, "ngrams": 3},
+    "bag": {"model": "bag", "buckets": 50, "width": 5, "ngrams": 3},
     "transformer": {"model": "transformer", "buckets": 30, "width": 8, "layers": 2, "heads": 4},
 }
 every_model = pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
@@ -120,6 +120,8 @@ def test_pairs_of_words_and_attention_know_what_is_denied(
         ({"model": "transformer", "ngrams": 2}, "ngrams of model 'transformer'"),
         ({"model": "bag", "layers": 1}, "layers of model 'bag'"),
         ({"model": "transformer", "width": 6, "heads": 4}, "heads"),
+        ({"model": "transformer", "width": 5}, "heads; expected a divisor of the width; found 2"),
+        ({"model": "adapted"}, "pretrained; expected for model 'adapted'"),
         ({"buckets": 1}, "buckets"),
         ({"positive_weights": {"ill": 2.0}}, "positive_weights of a single label"),
     ],
