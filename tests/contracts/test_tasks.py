@@ -113,9 +113,7 @@ CASES = {
         {"widths": [2, 4], "kernel": 3},
     ),
     "signals by a gated unit": Case(
-        "signals",
-        {**TRACED, "label": FOUR["label"]},
-        {"model": "recurrent", "frame": 2, "state": 3},
+        "signals", TRACED, {"model": "recurrent", "frame": 2, "state": 3}
     ),
 }
 
