@@ -20,7 +20,8 @@ from privacy.noise import SeededEntropy, SystemEntropy
 from protocol.config import parse, read
 from protocol.errors import FedwardError, InputError, IntegrityError
 from protocol.jobs import Named
-from simulations.consortium import CONFIG, Columns
+from simulations.arrays import Cells
+from simulations.consortium import CONFIG
 from tests.consortium import DATASET, make_consortium, make_job, make_request, records, schema
 
 KEY = hashlib.sha256(b"a key for simulations").digest()
@@ -41,7 +42,7 @@ class Place:
         self.path = self.folder / CONFIG
         self.rows(records(200, np.random.default_rng(7), patients=True))
 
-    def rows(self, columns: Columns) -> None:
+    def rows(self, columns: Cells) -> None:
         with (self.folder / "data.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)

@@ -23,6 +23,7 @@ import yaml
 
 from server.archive import Archive
 from server.job_folder import JobFolder
+from simulations.arrays import texts_of
 from simulations.data import breast_cancer
 from simulations.partition import Partition, deal
 from tests.federation import free_port
@@ -60,7 +61,7 @@ def until(look: Callable[[], T | None], seconds: float, what: str) -> T:
 
 def shares() -> dict[str, dict[str, list[str]]]:
     """Each hospital's records by column, dealt out with skewed labels as in the demo."""
-    table = breast_cancer().table
+    table = {name: texts_of(cells) for name, cells in breast_cancer().table.items()}
     rng = np.random.Generator(np.random.PCG64(0))
     skewed = Partition(kind="dirichlet", alpha=2.0, min_size=40)
     parts = deal(skewed, table["diagnosis"], len(HOSPITALS), rng, table)
