@@ -136,6 +136,26 @@ def test_a_picture_is_drawn(folder: Folder, finished: JobFolder, tmp_path: Path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_is_hidden_is_said_and_curves_end_each_where_they_must(
+    folder: Folder, request_: JobRequest
+) -> None:
+    task = replace(request_.task, options={**request_.task.options, "fewer_than": 500})
+    kept = launch(folder, replace(request_, name="few", task=task))
+    end(kept, model=sums_of(statistics_of(kept.job)))
+    lines = ask(folder, "few").stdout.splitlines()
+    assert sum("fewer than 500" in line for line in lines) > 5
+    # Fewer take hormones, so that curve ends first and leaves its column empty.
+    counts = [line.count("±") for line in lines if line.strip()[:4] in {"365 ", "1825", "2190"}]
+    assert counts[0] == 3
+    assert min(counts) < 3
+    most = replace(request_.task, options={**request_.task.options, "fewer_than": 4200})
+    kept = launch(folder, replace(request_, name="fewer", task=most))
+    end(kept, model=sums_of(statistics_of(kept.job)))
+    hidden = ask(folder, "fewer").stdout
+    assert "with a value" in hidden
+    assert "mean, years" not in hidden
+
+
 def test_fewer_hospitals_in_the_sum_leave_more_noise(finished: JobFolder) -> None:
     four = replace(finished.job, sites=(*finished.job.sites, finished.job.sites[0]))
     assert noise_of(four, 3) > noise_of(four, 4)
