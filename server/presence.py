@@ -57,19 +57,25 @@ def present(folder: Folder) -> Presence | None:
         return Presence(pid=0, ready=False)
 
 
-def require_present(folder: Folder) -> Presence:
+def require_present(folder: Folder, *, wait_s: float = 0.0) -> Presence:
     """What the running coordinator says of itself.
+
+    Args:
+        folder: The coordinator's folder.
+        wait_s: How long to wait for one that is only starting.
 
     Raises:
         InputError: None runs.
     """
-    found = present(folder)
-    if found is None:
-        raise InputError(
-            "no coordinator is running in this folder",
-            found=str(folder.file.parent),
-            remedy=f"start it with: fedward server up {folder.file}",
-        )
+    end = time.monotonic() + wait_s
+    while (found := present(folder)) is None:
+        if time.monotonic() >= end:
+            raise InputError(
+                "no coordinator is running in this folder",
+                found=str(folder.file.parent),
+                remedy=f"start it with: fedward server up {folder.file}",
+            )
+        time.sleep(_LOOK_S)
     return found
 
 

@@ -27,6 +27,9 @@ from server.requests import read_request
 from server.scaling import scaled
 from server.view import metrics_line, number, plain_table, size
 
+START_S = 20.0
+"""How long `fedward server up`, typed just before, may take until the coordinator is seen."""
+
 
 def run(
     job: Annotated[Path, typer.Argument(help="The job's YAML file; fedward new job writes one.")],
@@ -45,7 +48,7 @@ def run(
     """
     folder = Folder.open(server)
     key = folder.load_key()
-    found = present(folder) if dry_run else require_present(folder)
+    found = present(folder) if dry_run else require_present(folder, wait_s=START_S)
     archive = Archive(folder.jobs)
     resolved = _resolve(job, key, folder.load_roster(key.fingerprint), archive)
     if dry_run:

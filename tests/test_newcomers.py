@@ -181,7 +181,9 @@ def test_the_five_minutes_of_the_readme(tmp_path: Path) -> None:
         script = script.replace(old, new)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     path = tmp_path / "script"
-    path.write_text(f"set -e\n{script}wait\n", encoding="utf-8")
+    # After a mistake nothing goes on in the background, and what was said comes at once.
+    begin = "set -e\ntrap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n"
+    path.write_text(f"{begin}{script}wait\n", encoding="utf-8")
     process = subprocess.Popen(
         ["bash", path], cwd=tmp_path, env=clean(tmp_path / "home"), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import fedward
+import server.run_command
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Job
 from server.archive import Archive
@@ -24,7 +25,7 @@ from server.history import EXCHANGE_S, Record, expected_seconds
 from server.job_folder import JobFolder
 from server.jobs import Origin, resolve
 from server.launch import Event, Outcome
-from server.presence import Presence, hold, lock_of, present
+from server.presence import Presence, hold, lock_of, present, require_present
 from server.requested import take_resumed
 from server.requests import read_request
 from tests.server.premises import HOSPITALS, found, write_job
@@ -138,7 +139,10 @@ class TestDryRun:
         assert problem(folder, "run", str(path), "--dry-run") == "no hospital 'a' in the roster"
 
 
-def test_nothing_is_launched_without_a_coordinator(folder: Folder, template: Path) -> None:
+def test_nothing_is_launched_without_a_coordinator(
+    folder: Folder, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.run_command, "START_S", 0.0)
     assert "start it with: fedward server up" in problem(folder, "run", str(template))
     assert Archive(here(folder).jobs).jobs() == ()
 
@@ -291,6 +295,25 @@ class TestStop:
             state = json.loads(told(folder, "server", "resume", "sepsis-1", "--json"))
         assert state["status"] == "waiting"
         assert take_resumed(folder) == (job.digest,)
+
+
+def test_a_coordinator_that_is_only_starting_is_waited_for(folder: Folder) -> None:
+    with pytest.raises(InputError, match="no coordinator is running"):
+        require_present(folder, wait_s=0.2)
+    ending = threading.Event()
+
+    def start() -> None:
+        time.sleep(0.2)
+        with hold(lock_of(folder)):
+            ending.wait(10)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        require_present(folder, wait_s=10)
+    finally:
+        ending.set()
+        thread.join()
 
 
 def test_a_record_says_nothing_of_one_hospital(folder: Folder, template: Path) -> None:
