@@ -141,6 +141,8 @@ async def _start_rest(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whose address counts is who connected, not who a header says.
+        proxy_headers=False,
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
