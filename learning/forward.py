@@ -37,12 +37,17 @@ def dense(x_NF: FloatArray, weight_OF: FloatArray, bias_O: FloatVector) -> Float
 
 
 def _at_once(x_NF: FloatArray, weight_OF: FloatArray) -> FloatArray:
-    """X W', N x O, by the same additions: running sums have an order, other sums do not."""
-    product_FNO = x_NF.T[:, :, None] * weight_OF.T[:, None, :]
+    """X W', N x O, by the same additions.
+
+    Numpy adds pairs only along the axis that is fastest in memory, which of more than one sum is
+    never that of the features here; a single sum is run through.
+    """
+    product_FNO = np.multiply(x_NF.T[:, :, None], weight_OF.T[:, None, :], order="C")
     # The loop begins at +0, which makes a difference where the first product is -0.
     product_FNO[0] += 0.0
-    sum_NO: FloatArray = np.add.accumulate(product_FNO, axis=0, out=product_FNO)[-1]
-    return sum_NO
+    if product_FNO[0].size == 1:
+        return np.asarray(np.add.accumulate(product_FNO, axis=0)[-1])
+    return np.asarray(np.add.reduce(product_FNO, axis=0))
 
 
 def logits(x_NF: FloatArray, layers: Sequence[tuple[FloatArray, FloatVector]]) -> FloatArray:

@@ -133,7 +133,7 @@ class Classes:
         """Probability of each class N x C."""
         if len(self.texts) > 2:
             return softmax(logits_NO)
-        return np.column_stack([sigmoid(-logits_NO[:, 0]), sigmoid(logits_NO[:, 0])])
+        return sigmoid(np.concatenate([-logits_NO, logits_NO], axis=1))
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.numeric import ABSURD, Numbers
+from learning.numeric import ABSURD, MatrixTable, Numbers
 from learning.schema import Column, Label, Schema, as_text
 from learning.task import Cells, Finding, FloatArray, IntVector, Records, Report, Table
 from learning.tokens import PRIME, hashed
@@ -269,6 +269,8 @@ _BY_KIND = {
 
 def checked(table: Table, names: Sequence[str]) -> int:
     """Number of rows of a table that has all of the columns, equally long."""
+    if isinstance(table, MatrixTable) and table.names == names:
+        return len(table.value_KN[0])
     absent = [name for name in names if name not in table]
     if absent:
         raise InputError(
@@ -300,11 +302,10 @@ def features(schema: Schema, table: Table) -> tuple[FloatArray, Report]:
     rows = checked(table, schema.names)
     x_NF = np.empty((rows, schema.num_features))
     found = dict(_numbers(schema.numbers, table, x_NF)) if schema.numbers.names else {}
-    for column, start in zip(schema.columns, schema.starts, strict=True):
-        if column.kind != "number":
-            block_NK, found[column.name] = _BY_KIND[column.kind](column, table[column.name])
-            x_NF[:, start : start + block_NK.shape[1]] = block_NK
-    findings = [one for column in schema.columns for one in found.get(column.name, ())]
+    for column, start in schema.others:
+        block_NK, found[column.name] = _BY_KIND[column.kind](column, table[column.name])
+        x_NF[:, start : start + block_NK.shape[1]] = block_NK
+    findings = [one for name in schema.names for one in found.get(name, ())] if found else []
     return x_NF, Report(rows=rows, kept=rows, findings=tuple(findings))
 
 

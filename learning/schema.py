@@ -316,6 +316,12 @@ class Schema:
         return tuple(accumulate((one.num_features for one in self.columns[:-1]), initial=0))
 
     @cached_property
+    def others(self) -> tuple[tuple[Column, int], ...]:
+        """The columns that are no numbers, each with its first feature."""
+        pairs = zip(self.columns, self.starts, strict=True)
+        return tuple((column, start) for column, start in pairs if column.kind != "number")
+
+    @cached_property
     def numbers(self) -> Numbers:
         """The constants of all columns of kind `number`."""
         return Numbers.of(self.columns, self.starts)
