@@ -193,8 +193,8 @@ class NpzConfig(Naming):
     """Arrays in one NumPy archive, as MedMNIST lays them out.
 
     `train_images`, `val_images` and `test_images` come one after the other as the array `image`
-    with channels first; `..._labels` as `label`, or as `label_0`, `label_1` and so on where a record
-    has several. Every other array is a column by its own name.
+    with channels first; `..._labels` as `label`, or as `label_0`, `label_1` and so on where a
+    record has several. Every other array is a column by its own name.
     """
 
     kind: Literal["npz"]
