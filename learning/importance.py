@@ -19,6 +19,8 @@ ROWS, FEWEST_ROWS = 256, 16
 # Images, series and notes are read by networks that take long; a job's end must not.
 _FEATURES_AT_ONCE = 1 << 14
 _MOST_FEATURES = 1 << 16
+# Every column costs a prediction from all columns: seconds for a thousand of them.
+MOST_COLUMNS = 512
 _DIGITS = 4
 
 
@@ -43,15 +45,16 @@ def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
         weights_P: The finished model.
 
     Returns:
-        By column, in the schema's order; empty where there is one column, where predictions are
-        all the same, and where images are so large that too few rows could be asked.
+        By column, in the schema's order; empty where there is one column or more than
+        `MOST_COLUMNS`, where predictions are all the same, and where images are so large that too
+        few rows could be asked.
 
     Source: Jansen 1999, Analysis of variance designs for model output; Saltelli et al. 2010,
     Variance based sensitivity analysis of model output, table 2 (f).
     """
     columns = task.schema.columns
     rows = rows_for(task.schema)
-    if len(columns) < 2 or not rows:
+    if not (2 <= len(columns) <= MOST_COLUMNS and rows):
         return {}
     rng = np.random.Generator(np.random.PCG64(0))
     first_NF, other_NF = (invent(task.schema, rows, rng) for _ in range(2))

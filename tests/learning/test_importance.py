@@ -45,6 +45,16 @@ def test_it_is_the_same_everywhere_and_asks_for_no_record() -> None:
     assert sum(found.values()) > 0.9
 
 
+def test_nothing_is_said_of_a_model_with_so_many_columns_that_a_job_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights_P = np.array([3.0, 4.0, 0.0, 7.0])
+    monkeypatch.setattr(module, "MOST_COLUMNS", 3)
+    assert importance(TASK, weights_P)
+    monkeypatch.setattr(module, "MOST_COLUMNS", 2)
+    assert importance(TASK, weights_P) == {}
+
+
 def test_nothing_is_said_of_a_model_that_says_nothing_or_reads_one_column() -> None:
     task = CASES["logistic"].build()
     assert importance(task, task.initial(0)) == {}
