@@ -219,7 +219,7 @@ def throughput(client: Callable[[], Ask], seconds: float) -> float:
 
 def by_http(address: str, path: str, document: object) -> Ask:
     """One connection that asks the same again and again."""
-    connection = http.client.HTTPConnection(address)
+    connection = http.client.HTTPConnection(address, timeout=30)
     body = json.dumps(document)
     headers = {"content-type": "application/json"}
 
@@ -260,7 +260,7 @@ def served(folder: Path) -> Iterator[tuple[str, str]]:
     path = folder / "serving.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")
     program = str(Path(sys.executable).with_name("fedward"))
-    with running([program, "serve", str(path)]) as process:
+    with running([program, "serve", str(path)], heard=True) as process:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise SystemExit("fedward serve did not start")
@@ -311,11 +311,10 @@ def free_address() -> str:
 
 
 @contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+def running(command: list[str], *, heard: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block; a pipe that nobody reads would stop it."""
+    output = subprocess.PIPE if heard else subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             yield process
         finally:
