@@ -57,6 +57,7 @@ def test_an_archive_without_arrays_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["imaging", "signals"])
 def test_the_commented_simulation_learns_under_privacy(name: str) -> None:
     read = read_simulation(CONFIGS / f"{name}.yaml")
