@@ -256,7 +256,7 @@ class Hospital:
         """The columns that say who a record is of."""
         patient = self.config.datasets[dataset].patient or schema.patient
         # All cells, whatever the job's schema reads: then no job moves a record across.
-        return tuple(sorted(source.columns())) if patient is None else (patient,)
+        return tuple(sorted(again(source.columns))) if patient is None else (patient,)
 
     def _held_out(
         self, dataset: str, identity: Sequence[Identity]

@@ -35,6 +35,7 @@ class Situation:
         members: Hospitals of the roster that were confirmed; None where the cohort is compared
             only.
         unreadable: Why the source's columns could not be read; empty where they could.
+        away: Whether that is because the source went away, so that asking again later helps.
         train_size: Training patients that the hospital declared, None where it declared none.
         test_size: The same of held-out patients.
         patient: Column that the hospital declared to name the patient.
@@ -49,6 +50,7 @@ class Situation:
     coordinator: str | None = None
     members: Collection[str] | None = None
     unreadable: str = ""
+    away: bool = False
     train_size: int | None = None
     test_size: int | None = None
     patient: str | None = None
@@ -231,7 +233,7 @@ def asked_of_columns(job: Job, situation: Situation) -> Iterator[RefusalError]:
         return
     missing = sorted(set(schema.column_names) - set(situation.columns))
     if situation.unreadable:
-        yield RefusalError(Code.SCHEMA, situation.unreadable)
+        yield RefusalError(Code.BUSY if situation.away else Code.SCHEMA, situation.unreadable)
     elif missing and situation.population is not None:
         yield RefusalError(
             Code.SCHEMA,

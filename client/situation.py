@@ -9,7 +9,7 @@ from client.hospital import HospitalConfig
 from client.questions import Situation
 from privacy.charges import Charge
 from privacy.plan import DpPlan
-from protocol.errors import FedwardError
+from protocol.errors import BusyError, FedwardError
 from protocol.jobs import Job
 from protocol.roster import Roster, Trust
 
@@ -36,12 +36,12 @@ def situation_of(
     """
     here = config.datasets.get(dataset)
     declared: Collection[str] = ()
-    unreadable = ""
+    unreadable, away = "", False
     if here is not None:
         try:
             declared = columns()
         except FedwardError as error:
-            unreadable = str(error)
+            unreadable, away = str(error), isinstance(error, BusyError)
     return Situation(
         name=config.name,
         roster=trust.roster,
@@ -51,6 +51,7 @@ def situation_of(
         population=None if here is None else config.populations[here.population],
         columns=declared,
         unreadable=unreadable,
+        away=away,
         now=now,
         train_size=None if here is None else here.train_size,
         test_size=None if here is None else here.test_size,

@@ -30,7 +30,9 @@ from protocol.messages import (
     Place,
     Refused,
     Stopped,
+    open_header,
     pack,
+    read_body,
 )
 from protocol.roster import Roster
 from protocol.signing import SigningKey, fingerprint
@@ -198,8 +200,18 @@ class Supervisor:
             self._desk.folder.mark_begun(job.digest)
         if reply.kind == Stopped.KIND:
             self._nursery.drop(job.digest)
-        self._progress(arrival, reply.kind)
+        self._note_reply(arrival, reply)
         return reply
+
+    def _note_reply(self, arrival: Arrival, reply: Packet) -> None:
+        """What became of a message; a refusal also with its code, and where its reason stands."""
+        if reply.kind != Refused.KIND:
+            self._progress(arrival, reply.kind)
+            return
+        said = read_body(reply, open_header(reply, self._desk.key.public), Refused)
+        self._progress(arrival, f"refused: {said.reason}")
+        name, kind = arrival.job.name, arrival.packet.kind
+        self._note_error(f"job {name!r}: {kind} was refused ({said.reason}); the journal says why")
 
     # -- refusals and notes ---------------------------------------------------------------------
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.postgres import Postgres, found, running
+from tests.postgres import NO_SERVER, Postgres, found, running
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-
-NO_SERVER = "PostgreSQL is not installed: apt-get install postgresql"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

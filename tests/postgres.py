@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_SERVER = "PostgreSQL is not installed: apt-get install postgresql"
 _START_S = 40
 _QUIET = "-c fsync=off -c shared_buffers=16MB -c max_connections=20 -c log_min_messages=fatal"
 
@@ -40,6 +41,19 @@ class Postgres:
         ) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def rows(self, query: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """What a query finds, as administrator."""
+        import psycopg
+
+        with psycopg.connect(host=str(self.folder), user=self.user, dbname=database) as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    def admit(self, *lines: str) -> None:
+        """Put rules about who may come in, and how, before those that trust everybody."""
+        path = self.folder / "data" / "pg_hba.conf"
+        path.write_text("\n".join((*lines, path.read_text(encoding="utf-8"))), encoding="utf-8")
+        self.execute("SELECT pg_reload_conf()")
 
     def stop(self) -> None:
         """Stop as if the machine were switched off."""

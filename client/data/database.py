@@ -31,6 +31,9 @@ Parameters = Mapping[str, Any]
 _STEPS = 100_000
 _TOO_LONG = frozenset({"57014", "SQLITE_INTERRUPT"})
 _REFUSED = frozenset({"25006", "SQLITE_READONLY", "SQLITE_AUTH"})
+# What a statement that writes is where only a table can stand: an error of grammar, or not allowed
+# anywhere but at the top.
+_NO_QUERY = frozenset({"42601", "0A000"})
 _CONNECT_S = 10
 
 
@@ -173,9 +176,17 @@ class SqlSource:
                 f"{place}: the query tries to write, which this session refuses",
                 expected="a query that only reads",
             ) from None
+        found = " ".join(filter(None, (code, _named(error))))
+        if code in _NO_QUERY:
+            # A statement that writes would do so in another client, so nobody is sent there.
+            raise InputError(
+                f"{place}: the database refuses the query",
+                expected="one SELECT that only reads",
+                found=found,
+            ) from None
         raise InputError(
             f"{place}: the database refuses the query",
-            found=" ".join(filter(None, (code, _named(error)))),
+            found=found,
             remedy="try it with the database's own client under the same user",
         ) from None
 

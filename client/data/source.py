@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ T = TypeVar("T")
 BATCH_ROWS = 65_536
 TRIES = 3
 PAUSE_S = 2.0
+_LOG = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -94,7 +96,8 @@ def again(action: Callable[[], T], pause: Callable[[float], object] = time.sleep
     for number in range(1, TRIES):
         try:
             return action()
-        except DroppedError:
+        except DroppedError as error:
+            _LOG.warning("%s; reading again, try %d of %d", error.problem, number + 1, TRIES)
             pause(PAUSE_S * number)
     return action()
 

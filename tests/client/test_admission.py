@@ -352,6 +352,10 @@ class TestEveryReason:
         found = reasons(job_of("distributed"), columns=(), unreadable="data.csv: cannot be read")
         assert found == [(Code.SCHEMA, "data.csv: cannot be read")]
 
+    def test_where_the_source_went_away_asking_later_helps(self) -> None:
+        found = reasons(job_of("distributed"), columns=(), unreadable="no connection", away=True)
+        assert found == [(Code.BUSY, "no connection")]
+
 
 class TestColumnsAndTask:
     def test_columns_that_the_source_lacks_are_all_named(self) -> None:

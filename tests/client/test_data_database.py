@@ -99,7 +99,7 @@ class TestPostgreSQL:
         ],
     )
     def test_a_statement_that_writes_is_no_query(self, ward: Postgres, query: str) -> None:
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match="expected one SELECT that only reads; found"):
             read(of(ward.url(), query), ["patient"])
         assert count(ward) == 2
 
@@ -132,7 +132,9 @@ class TestPostgreSQL:
         with pytest.raises(InputError, match=r"takes longer than 0\.2 s"):
             read(source, ["a"])
 
-    def test_a_dropped_connection_is_read_again_from_the_beginning(self, ward: Postgres) -> None:
+    def test_a_dropped_connection_is_read_again_from_the_beginning(
+        self, ward: Postgres, caplog: pytest.LogCaptureFixture
+    ) -> None:
         source = of(ward.url(), "SELECT n FROM generate_series(1, 5000) AS n ORDER BY n")
         kills = iter([True, True, False])
         pauses: list[float] = []
@@ -151,6 +153,10 @@ class TestPostgreSQL:
 
         assert again(whole, pauses.append)["n"] == list(range(1, 5001))
         assert len(pauses) == 2
+        assert [line.rpartition("; ")[2] for line in caplog.messages] == [
+            "reading again, try 2 of 3",
+            "reading again, try 3 of 3",
+        ]
 
     def test_a_server_that_stays_away_is_told_without_the_user(self, tmp_path: Path) -> None:
         source = of(f"postgresql://dent@/ward?host={tmp_path}", "SELECT 1 AS a")

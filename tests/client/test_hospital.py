@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from client.data.source import DroppedError
+from client.data.tabular import CsvSource
 from client.hospital import Hospital, HospitalConfig, Split
 from learning.schema import Schema
 from learning.task import Task, load_task
@@ -349,6 +351,22 @@ class TestSplit:
         with place.open() as hospital:
             split = hospital.split(DATASET, task_of(), cache="")
         assert (len(split.train), len(split.test)) == (0, 0)
+
+    def test_a_source_that_went_away_is_asked_again(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        columns, lost = CsvSource.columns, iter([True, False])
+
+        def dropping(source: CsvSource) -> tuple[str, ...]:
+            if next(lost, False):
+                raise DroppedError("no connection, or one that was lost")
+            return columns(source)
+
+        monkeypatch.setattr("client.data.source.PAUSE_S", 0.0)
+        monkeypatch.setattr(CsvSource, "columns", dropping)
+        with place.open() as hospital:
+            assert len(hospital.split(DATASET, task_of(), cache="").train) > 0
+        assert next(lost, None) is None
 
 
 class TestCache:

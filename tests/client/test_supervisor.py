@@ -145,6 +145,17 @@ def test_a_job_is_answered_by_its_child_and_known_from_then_on(scene: Setting) -
     assert stage.reports > 0
 
 
+def test_a_refusal_of_the_jobs_process_is_told_with_its_code(scene: Setting) -> None:
+    stage = scene()
+
+    reply = stage.say(Stop(reason="over"))
+
+    assert stage.code(reply) == "session"
+    assert stage.supervisor.activity.jobs[stage.job.digest].outcome == "refused: session"
+    told = stage.supervisor.activity.last_error or ""
+    assert told.endswith("stop was refused (session); the journal says why")
+
+
 def test_a_bundle_with_code_is_refused_and_never_reaches_a_child(scene: Setting) -> None:
     stage = scene()
 

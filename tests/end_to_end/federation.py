@@ -143,6 +143,7 @@ class Federation:
         door: Port at which hospitals reach the coordinator, None for the one where it listens.
         policy: What hospitals' policies say besides the usual.
         command: Starts a node in place of `fedward client up`; the configuration follows.
+        source: Where a hospital's records are, as its configuration says it; None for its CSV file.
     """
 
     def __init__(
@@ -152,8 +153,10 @@ class Federation:
         door: int | None = None,
         policy: Mapping[str, object] | None = None,
         command: Sequence[str] = (),
+        source: Callable[[str], Mapping[str, object]] | None = None,
     ) -> None:
         self.folder = folder
+        self._source = source or (lambda _: {"kind": "csv", "path": "tumours.csv"})
         self._policy = dict(policy or {})
         self._command = tuple(command)
         self.port = free_port()
@@ -218,7 +221,7 @@ class Federation:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         document["datasets"] = {
             DATASET: {
-                "source": {"kind": "csv", "path": "tumours.csv"},
+                "source": dict(self._source(name)),
                 "population": "tumours",
                 "test_fraction": TEST_FRACTION,
             }
