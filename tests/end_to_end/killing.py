@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,16 +117,16 @@ def kill(place: Federation, name: str, victim: str) -> None:
     """Kill a process as a loss of power would, and restart it where systemd would."""
     match victim:
         case "node child":
-            _kill(until(lambda: _child(place, name), FIND_S, victim))
+            _kill_once_there(place, name, lambda: _child(place, name))
         case "supervisor":
             place.nodes[HOSPITAL].kill()
             place.nodes[HOSPITAL].start()
         case "SuperNode":
             _kill(int(place.node_status(HOSPITAL)["supernode"]["pid"]))
         case "ServerApp":
-            _kill(until(lambda: _below(place.coordinator.pid, "server.runner"), FIND_S, victim))
+            _kill_once_there(place, name, lambda: _below(place.coordinator.pid, "server.runner"))
         case "SuperLink":
-            _kill(until(lambda: _below(place.coordinator.pid, "server.superlink"), FIND_S, victim))
+            _kill_once_there(place, name, lambda: _below(place.coordinator.pid, "server.superlink"))
         case "coordinator":
             place.coordinator.kill()
             place.coordinator.start()
@@ -168,6 +168,15 @@ def _child(place: Federation, name: str) -> int | None:
     pids = place.node_status(HOSPITAL)["processes"]
     found: int | None = pids.get(place.kept(name).digest)
     return found
+
+
+def _kill_once_there(place: Federation, name: str, find: Callable[[], int | None]) -> None:
+    """Kill a process as soon as there is one; a job that has ended needs none any more."""
+    kept = place.kept(name)
+    until(lambda: find() or kept.outcome, FIND_S, "there is something to kill")
+    pid = find()
+    if pid is not None:
+        _kill(pid)
 
 
 def _kill(pid: int) -> None:
