@@ -28,8 +28,8 @@ def product(weight_OK: FloatArray, value_NKL: FloatArray) -> FloatArray:
 
     Guarantee: row n depends on row n alone, to the last bit.
 
-    >>> product(np.array([[1.0, 0.1]]), np.array([[[3.0], [10.0]]])).tolist()
-    [[[4.0]]]
+    >>> product(np.array([[1.0, 0.5]]), np.array([[[3.0], [10.0]]])).tolist()
+    [[[8.0]]]
     """
     outputs, inputs = weight_OK.shape
     rows, _, length = value_NKL.shape
