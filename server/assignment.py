@@ -9,8 +9,10 @@ Source: `flwr.superlink.runtime` of Flower 1.41.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Self
 
+import httpx
 from flwr.common.constant import SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.runtime_pb2 import (
@@ -26,6 +28,7 @@ from server.control import local_address
 
 HEARTBEAT_S = 10.0
 """Flower gives a run up after 60 s without one."""
+_LAST_BEAT_S = 1.0
 
 
 class Assignment:
@@ -43,13 +46,15 @@ class Assignment:
             local_address(folder.config.bind), root_certificates=folder.ca.read_bytes(), token=token
         )
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._thread.join(_LAST_BEAT_S)
         self.grid.close()
 
     def pull(self) -> bytes:
@@ -69,4 +74,6 @@ class Assignment:
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            self.grid._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+            # One that failed costs nothing, were it not the last.
+            with suppress(httpx.HTTPError):
+                self.grid._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.bundle import SignedJob
+from protocol.errors import FedwardError
 from server.announcements import Tell
 from server.config import Folder
 from server.control import Control
@@ -18,6 +19,8 @@ from server.transcript import Transcript
 from server.upkeep import Effort
 
 CLAIM_S = 30.0
+ASK_S = 10.0
+"""How often Flower is asked whether a run is over whose process lives."""
 TRANSCRIPT = "jobs.log"
 
 
@@ -27,6 +30,7 @@ class _Going:
     run: int
     since_s: float
     process: JobProcess | None = None
+    outlived: bool = False
 
     def ending(self, now_s: float) -> str | None:
         """How it came to nothing, None while it goes on."""
@@ -50,6 +54,7 @@ class Runs:
         self._tell = tell
         self._going: dict[str, _Going] = {}
         self._efforts: dict[str, Effort] = {}
+        self._asked_s = 0.0
         self._transcript = Transcript(folder.state / TRANSCRIPT)
 
     @property
@@ -94,10 +99,12 @@ class Runs:
         for job in jobs:
             effort = self._efforts.get(job.digest, Effort())
             if job.digest not in self._going and effort.due(now_s):
-                self._submit(control, job)
-                self._efforts[job.digest] = effort.started(now_s)
+                self._efforts[job.digest] = self._begin(control, job, effort.started(now_s))
         if any(going.process is None for going in self._going.values()):
             self._claim(control, runtime)
+        if now_s - self._asked_s > ASK_S:
+            self._asked_s = now_s
+            self._end_outlived(control)
 
     def end(self) -> None:
         """End every process; jobs without an outcome get another one."""
@@ -106,6 +113,16 @@ class Runs:
                 going.process.stop()
         self._going.clear()
         self._transcript.close()
+
+    def _begin(self, control: Control, job: JobFolder, effort: Effort) -> Effort:
+        """Submit a job; one that cannot be keeps no other waiting."""
+        try:
+            self._submit(control, job)
+        except FedwardError as error:
+            effort = effort.ended(effort.started_s)
+            wait_s = effort.not_before_s - effort.started_s
+            self._tell("job", f"{job.job.name}: {error}; again in {wait_s:.0f} s")
+        return effort
 
     def _submit(self, control: Control, job: JobFolder) -> None:
         """Start a run, and see to it that Flower knows no earlier one of the same job."""
@@ -126,3 +143,18 @@ class Runs:
             going = waiting.pop(claim.run)
             name = going.job.job.name
             going.process = JobProcess(self._folder, name, claim.token, self._transcript)
+
+    def _end_outlived(self, control: Control) -> None:
+        """End processes that were there a while after their run was over: they answer nobody.
+
+        Flower ends the run of a process that is frozen, since it misses its heartbeats.
+        """
+        for going in self._going.values():
+            if going.process is None or not control.run(going.run).over:
+                continue
+            if going.outlived:
+                self._tell(
+                    "job", f"{going.job.job.name}: its process outlives its run and is ended"
+                )
+                going.process.stop()
+            going.outlived = True

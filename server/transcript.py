@@ -7,6 +7,7 @@ import logging
 import logging.handlers
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -44,8 +45,9 @@ class Transcript:
         self._file.handle(logging.makeLogRecord({"msg": line}))
 
     def close(self) -> None:
-        """Let go of the file; whoever adds another line opens it again."""
-        self._file.close()
+        """Let go of the file, on a full disk too; whoever adds another line opens it again."""
+        with suppress(OSError):
+            self._file.close()
 
 
 class Listener(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from protocol.bundle import SignedJob, pyproject
 from protocol.errors import IntegrityError, RefusalError
 from protocol.signing import SigningKey
+from server import assignment
 from server.archive import Archive
 from server.config import Folder
 from server.control import Control, LinkError, _Bearer, local_address
@@ -144,6 +146,26 @@ class TestRuns:
             assert kept.outcome is not None
             assert "0 hospitals accepted, 3 needed" in kept.outcome.reason
             assert (control.run(run).over, control.run(run).ending) == (True, "completed")
+
+    def test_a_heartbeat_that_fails_is_not_the_last(
+        self, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        beats: list[int] = []
+        beaten = threading.Event()
+
+        def beat(_: object, __: object) -> None:
+            beats.append(len(beats))
+            if len(beats) == 1:
+                raise httpx.ReadTimeout("slow")
+            beaten.set()
+
+        monkeypatch.setattr(assignment, "HEARTBEAT_S", 0.01)
+        monkeypatch.setattr(RuntimeHttpClient, "SendTaskHeartbeat", beat)
+        with assignment.Assignment(folder, "token"):
+            assert beaten.wait(10.0)
+        count = len(beats)
+        time.sleep(0.05)
+        assert len(beats) == count
 
     def test_code_beside_the_job_is_refused_and_not_run(
         self, folder: Folder, kept: JobFolder

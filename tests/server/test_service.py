@@ -21,6 +21,7 @@ import fedward
 from privacy.keys import Identity
 from protocol.bundle import SignedJob
 from protocol.errors import BusyError, InputError
+from server import runs
 from server.archive import Archive
 from server.config import Folder
 from server.control import Control, LinkError
@@ -206,6 +207,19 @@ class TestDeaths:
         said = "sepsis-1: its process was ended by signal 9 (Killed); again in 1 s"
         assert ("job", said) in running.told
         assert self.over(folder, job.runs[0])
+
+    def test_a_frozen_process_of_a_job_is_replaced(
+        self, folder: Folder, start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(runs, "ASK_S", 0.5)
+        running = start()
+        job = self.launch(folder)
+        until(lambda: job.digest in running.service.job_pids)
+        os.kill(running.service.job_pids[job.digest], signal.SIGSTOP)
+        with Control(folder) as control:
+            control.stop_run(job.runs[0])  # as Flower does after a minute without heartbeats
+        until(lambda: len(job.runs) == 2, 30.0)
+        assert running.count("error") == 0, running.told
 
     def test_a_job_whose_run_was_stopped_gets_another(
         self, folder: Folder, start: Callable[..., Running]
