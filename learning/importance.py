@@ -7,6 +7,7 @@ those live in a small part of the schema's bounds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -46,8 +47,8 @@ def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
 
     Returns:
         By column, in the schema's order; empty where there is one column or more than
-        `MOST_COLUMNS`, where predictions are all the same, and where images are so large that too
-        few rows could be asked.
+        `MOST_COLUMNS`, where predictions are all the same or no numbers, and where images are so
+        large that too few rows could be asked.
 
     Source: Jansen 1999, Analysis of variance designs for model output; Saltelli et al. 2010,
     Variance based sensitivity analysis of model output, table 2 (f).
@@ -59,9 +60,10 @@ def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
     rng = np.random.Generator(np.random.PCG64(0))
     first_NF, other_NF = (invent(task.schema, rows, rng) for _ in range(2))
     own_NC = task.predict(weights_P, first_NF)
-    variance = float(own_NC.var(axis=0, ddof=1).sum())
-    if variance == 0:
-        return {}
+    with np.errstate(all="ignore"):
+        variance = float(own_NC.var(axis=0, ddof=1).sum())
+    if not 0 < variance < math.inf:
+        return {}  # a model that has diverged is stored all the same: its card says nothing here
     effects, place = {}, 0
     for column in columns:
         part = slice(place, place + column.num_features)
@@ -71,4 +73,4 @@ def importance(task: Task, weights_P: FloatVector) -> Mapping[str, float]:
         moved_NC = task.predict(weights_P, x_NF) - own_NC
         effect = float((moved_NC**2).sum()) / (2 * rows * variance)
         effects[column.name] = round(effect, _DIGITS)
-    return effects
+    return effects if all(map(math.isfinite, effects.values())) else {}

@@ -44,7 +44,6 @@ class Dense(nn.Module):
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer in double precision with zero weights."""
     """A layer of zero weights in double precision, not touched by torch's random numbers."""
     layer = nn.Linear(inputs, outputs, bias=bias, dtype=torch.float64, device="meta")
     layer = layer.to_empty(device="cpu")

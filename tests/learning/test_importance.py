@@ -78,3 +78,12 @@ def test_invented_rows_differ_from_each_other() -> None:
     """Otherwise every effect would be measured against the same row."""
     x_NF = invented(CASES["network"].build(), 50).x_NF
     assert len(np.unique(x_NF, axis=0)) == 50
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nothing_is_said_of_a_model_that_has_diverged() -> None:
+    # What is said stands on the card, which takes no number that is none.
+    assert importance(TASK, np.array([1e308, -1e308, 1e308, 0.0])) == {}
+    task = CASES["network"].build()
+    signs_P = np.where(np.arange(task.layout().size) % 2 == 0, 1.0, -1.0)
+    assert importance(task, 1e200 * signs_P) == {}
