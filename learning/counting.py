@@ -8,6 +8,7 @@ exact in double precision, and the bound holds without a margin.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.task import FloatArray, FloatVector, IntVector
+from protocol.errors import InputError
 
 GRAIN_BITS = 20
 
@@ -74,3 +76,50 @@ def summed(parts: Sequence[Raised], patient_N: IntVector, length: int) -> FloatV
     _, entries = shared(parts, patient_N)
     counts_E = np.bincount(entries.cell_S, weights=entries.amount_S, minlength=length)
     return counts_E.astype(np.float64)
+
+
+class Counting(ABC):
+    """An evaluation (learning.task.Evaluation) by cells that records raise.
+
+    What it leaves open is which cells, how many there are, and what they say.
+    """
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Number E of counts."""
+
+    @abstractmethod
+    def _raised(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> Sequence[Raised]:
+        """Which cells predictions N x C and targets raise, in parts.
+
+        Raises:
+            InputError: Predictions or targets do not fit.
+        """
+
+    def vectors(
+        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
+    ) -> FloatArray:
+        """Each patient's counts, U x E, patients in ascending order.
+
+        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
+
+        Raises:
+            InputError: Predictions or targets do not fit.
+        """
+        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
+
+    def counts(
+        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
+    ) -> FloatVector:
+        """The sum over patients of `vectors`, E numbers, without building the table."""
+        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
+
+    def check(self, counts_E: FloatVector) -> None:
+        """Refuse what is no pooled counts of this evaluation.
+
+        Raises:
+            InputError: The vector has another length, or is not finite.
+        """
+        if counts_E.shape != (self.length,) or not np.isfinite(counts_E).all():
+            raise InputError("evaluation counts", expected=f"{self.length} finite numbers")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.counting import Raised, patient_vectors, raised, summed
+from learning.counting import Counting, Raised, raised
 from learning.intervals import clipped, normal_interval, score_interval
-from learning.task import FloatArray, FloatVector, IntVector, Metric
+from learning.task import FloatArray, FloatVector, Metric
 from protocol.errors import InputError
 
 
 @dataclass(frozen=True)
-class DemandEvaluation:
+class DemandEvaluation(Counting):
     """Evaluation of K forecast quantiles.
 
     Args:
@@ -82,24 +82,6 @@ class DemandEvaluation:
             found.append(raised(one_N1, np.array([[2 * levels + 2]]), error_NC[:, [-1]]))
         return found
 
-    def vectors(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatArray:
-        """Each patient's counts, U x E, patients in ascending order.
-
-        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
-
-        Raises:
-            InputError: Forecasts or targets do not fit.
-        """
-        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
-
-    def counts(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatVector:
-        """The sum over patients of `vectors`, E numbers, without building the table."""
-        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
-
     def metrics(self, counts_E: FloatVector, noise_std: float = 0.0) -> dict[str, Metric]:
         """Metrics with 95 % intervals; those that the counts do not determine are left out.
 
@@ -110,8 +92,7 @@ class DemandEvaluation:
         Raises:
             InputError: The vector has another length, or is not finite.
         """
-        if counts_E.shape != (self.length,) or not np.isfinite(counts_E).all():
-            raise InputError("evaluation counts", expected=f"{self.length} finite numbers")
+        self.check(counts_E)
         levels = len(self.quantiles)
         total = float(counts_E[2 * levels])
         if total <= 0:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.cells import Entry, LevelCells, NumberCells, codes, levels_of
-from learning.counting import Raised, patient_vectors, raised, summed
+from learning.counting import Counting, Raised, raised
 from learning.schema import Schema
 from learning.task import FloatArray, FloatVector, IntVector, Metric
 from protocol.errors import InputError
@@ -34,7 +34,7 @@ CURVES: Final = "curves"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
+class Description(Counting):
     """The vector of pooled statistics of a schema's records.
 
     It stands where other tasks have the evaluation of predictions: what is counted is the records'
@@ -149,29 +149,6 @@ class Description:
         start = self.length - (len(self.groups) + 1) * size
         cell_N1 = (start + group_N * size + np.maximum(code_N, 0))[:, None]
         return raised(code_N[:, None] >= 0, cell_N1, np.ones((1, 1)))
-
-    def vectors(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatArray:
-        """Each patient's part, U x E, patients in ascending order.
-
-        Args:
-            probs_NC: The records' features.
-            y_N: Their targets.
-            patient_N: Whose they are.
-
-        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
-
-        Raises:
-            InputError: Features or targets do not fit.
-        """
-        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
-
-    def counts(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatVector:
-        """The sum over patients of `vectors`, E numbers, without building the table."""
-        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
 
     def metrics(self, counts_E: FloatVector, noise_std: float = 0.0) -> dict[str, Metric]:
         """None: nothing is predicted; `learning.tables` reads the sums."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.counting import Raised, patient_vectors, raised, summed
+from learning.counting import Counting, Raised, raised
 from learning.histogram import LEVELS, TREE, tree_nodes
 from learning.metrics import binary_metrics
 from learning.task import FloatArray, FloatVector, IntVector, Metric
@@ -38,7 +38,7 @@ def states(y_N: npt.NDArray[Any], labels: int) -> IntVector:
 
 
 @dataclass(frozen=True)
-class LabelEvaluation:
+class LabelEvaluation(Counting):
     """Evaluation of L labels.
 
     >>> round(LabelEvaluation(("sepsis", "stroke")).norm ** 2, 9)
@@ -70,24 +70,6 @@ class LabelEvaluation:
             for label in range(len(self.labels))
         ]
 
-    def vectors(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatArray:
-        """Each patient's counts, U x E, patients in ascending order.
-
-        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
-
-        Raises:
-            InputError: Probabilities do not fit the labels.
-        """
-        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
-
-    def counts(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatVector:
-        """The sum over patients of `vectors`, E numbers, without building the table."""
-        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
-
     def metrics(self, counts_E: FloatVector, noise_std: float = 0.0) -> dict[str, Metric]:
         """Each label's metrics as `name:label`, and their unweighted mean as `name`.
 
@@ -98,8 +80,7 @@ class LabelEvaluation:
         Raises:
             InputError: The vector has another length, or is not finite.
         """
-        if counts_E.shape != (self.length,) or not np.isfinite(counts_E).all():
-            raise InputError("evaluation counts", expected=f"{self.length} finite numbers")
+        self.check(counts_E)
         trees_L2T = counts_E.reshape(len(self.labels), 2, TREE)
         each = [binary_metrics(trees_2T, noise_std) for trees_2T in trees_L2T]
         found: dict[str, Metric] = {}

@@ -22,10 +22,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from learning.counting import Raised, patient_vectors, raised, summed
+from learning.counting import Counting, Raised, raised
 from learning.intervals import clipped
 from learning.survival_metrics import Pooled, concordance, curves, integrated_brier
-from learning.task import FloatArray, FloatVector, IntVector, Metric
+from learning.task import FloatArray, FloatVector, Metric
 from protocol.errors import InputError
 
 BINS: Final = 24
@@ -36,7 +36,7 @@ GROUPS: Final = ("poor", "good")
 
 
 @dataclass(frozen=True)
-class SurvivalEvaluation:
+class SurvivalEvaluation(Counting):
     """Evaluation of survival curves over T intervals.
 
     Args:
@@ -97,32 +97,13 @@ class SurvivalEvaluation:
             raised(in_sight_NT, bin_NT, np.where(lived_NT, scale, 1.0)),
         ]
 
-    def vectors(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatArray:
-        """Each patient's counts, U x E, patients in ascending order.
-
-        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
-
-        Raises:
-            InputError: Curves or codes do not fit the intervals.
-        """
-        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
-
-    def counts(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatVector:
-        """The sum over patients of `vectors`, E numbers, without building the table."""
-        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
-
     def pooled(self, counts_E: FloatVector, noise_std: float = 0.0) -> Pooled:
         """The counts by what they count, amounts scaled back.
 
         Raises:
             InputError: The vector has another length, or is not finite.
         """
-        if counts_E.shape != (self.length,) or not np.isfinite(counts_E).all():
-            raise InputError("evaluation counts", expected=f"{self.length} finite numbers")
+        self.check(counts_E)
         times = self.intervals
         alive, dead, bins = self._starts
         root = math.sqrt(times)

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from learning.counting import Raised, patient_vectors, raised, summed
+from learning.counting import Counting, Raised, raised
 from learning.intervals import clipped, normal_interval, score_interval
 from learning.task import FloatArray, FloatVector, IntVector, Metric
 from protocol.errors import InputError
 
 
 @dataclass(frozen=True)
-class TreatmentEvaluation:
+class TreatmentEvaluation(Counting):
     """Evaluation of the rule "the treatment with the best predicted outcome".
 
     Args:
@@ -122,24 +122,6 @@ class TreatmentEvaluation:
         value = float(value_NA[np.arange(len(y_N)), chosen_N].mean())
         return min(max(value, 0.0), 1.0)
 
-    def vectors(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatArray:
-        """Each patient's counts, U x E, patients in ascending order.
-
-        Guarantee: no row's L2 norm exceeds `norm`; entries are multiples of 2^-20.
-
-        Raises:
-            InputError: Predictions or targets do not fit the treatments.
-        """
-        return patient_vectors(self._raised(probs_NC, y_N), patient_N, self.length)
-
-    def counts(
-        self, probs_NC: FloatArray, y_N: npt.NDArray[Any], patient_N: IntVector
-    ) -> FloatVector:
-        """The sum over patients of `vectors`, E numbers, without building the table."""
-        return summed(self._raised(probs_NC, y_N), patient_N, self.length)
-
     def metrics(self, counts_E: FloatVector, noise_std: float = 0.0) -> dict[str, Metric]:
         """Metrics with 95 % intervals; those that the counts do not determine are left out.
 
@@ -150,8 +132,7 @@ class TreatmentEvaluation:
         Raises:
             InputError: The vector has another length, or is not finite.
         """
-        if counts_E.shape != (self.length,) or not np.isfinite(counts_E).all():
-            raise InputError("evaluation counts", expected=f"{self.length} finite numbers")
+        self.check(counts_E)
         return _Reading(self, counts_E, noise_std).metrics()
 
 
