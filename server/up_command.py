@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -75,8 +76,10 @@ def telling() -> Tell:
             console.print(text, markup=False, soft_wrap=True)
             return
         entry = {"time": now.isoformat(timespec="milliseconds"), "kind": kind, "text": text}
-        sys.stderr.write(json.dumps(entry) + "\n")
-        sys.stderr.flush()
+        # Whoever collects them may be gone, or on a disk that is full: jobs go on.
+        with suppress(OSError):
+            sys.stderr.write(json.dumps(entry) + "\n")
+            sys.stderr.flush()
 
     return line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_elsewhere_than_on_a_terminal_every_line_is_json(
     entry = json.loads(capsys.readouterr().err)
     assert (entry["kind"], entry["text"]) == ("job", "sepsis-1: [submitted]")
     assert entry["time"].endswith("+00:00")
+
+
+def test_a_log_that_takes_no_line_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, as it must
+    monkeypatch.setattr(sys, "stderr", file)
+    up_command.telling()("job", "sepsis-1: submitted")
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
 
 
 def test_on_a_terminal_lines_are_for_people(
