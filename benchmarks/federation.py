@@ -9,7 +9,8 @@ of as many bytes as the large job's messages had.
 
 Growth is a process tree's peak with large messages less the same tree's with small ones, so what
 programs and imports take is in neither. What training takes, measured in a process that does
-nothing else, is taken off our nodes' growth, as plain arrays are not trained.
+nothing else, is taken off our nodes' growth, as plain arrays are not trained, and so is the model
+that a node holds between messages.
 """
 
 from __future__ import annotations
@@ -248,7 +249,10 @@ def _training(place: Place, kept: JobFolder) -> dict[str, int]:
 
 
 def train_alone(config: Path, path: Path) -> dict[str, int]:
-    """Check, train and step as a node does, without messages; peak resident bytes of each."""
+    """Check, train and step as a node does, without messages; peak resident bytes of each.
+
+    While a node only waits, what it is granted is what this process holds then: the model.
+    """
     from client.admission import Admitted  # noqa: PLC0415 - in a process of its own
     from client.hospital import Hospital  # noqa: PLC0415
     from client.training import Local, check_guards, contribution, total_of  # noqa: PLC0415
@@ -262,7 +266,7 @@ def train_alone(config: Path, path: Path) -> dict[str, int]:
     admitted = Admitted(asked, task, strategy)
     state = strategy.init(task.initial(asked.training.seed))
     check_guards(admitted)
-    peaks = {"enrolled": _peak()}
+    peaks = {"enrolled": _peak(), "keys": _resident()}
     with Hospital.open(config) as here:
         local = Local(
             admitted=admitted,
@@ -273,15 +277,28 @@ def train_alone(config: Path, path: Path) -> dict[str, int]:
         )
         values = contribution(local, state)
     peaks["round"] = _peak()
-    strategy.step(state, total_of(asked, values, [here.name], strategy.contribution))
-    return peaks | {"finished": _peak()}
+    state = strategy.step(state, total_of(asked, values, [here.name], strategy.contribution))
+    peaks["finished"] = _peak()
+    del values
+    peaks["ended"] = _resident()
+    return peaks
 
 
 def _peak() -> int:
     """Peak resident bytes since the last call."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    found = _status("VmHWM")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return found
+
+
+def _resident() -> int:
+    """Resident bytes now."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
 
 
 # -- tables ---------------------------------------------------------------------------------------
