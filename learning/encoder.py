@@ -18,10 +18,15 @@ from learning.classification import Entries
 from learning.forward import dense
 from learning.places import Places
 from learning.task import FloatArray
+from protocol.errors import InputError
 from protocol.tensors import Layout
 
-# Rows at a time, so that scores of all pairs of words stay in the processor's cache.
-_CHUNK = 32
+# Rows at a time, and scores of pairs of words: some copies of 32 MiB.
+_CHUNK, _CHUNK_SCORES = 32, 1 << 22
+
+MOST_SCORES = 1 << 23
+"""Scores of pairs of words that one record may have; private training holds 16 records at once,
+which then take about 4 GB."""
 _TINY = 1e-5  # added to a variance; torch's default for nn.LayerNorm
 
 
@@ -38,6 +43,9 @@ class Encoder:
         layers: Blocks.
         heads: H, of D / H numbers each.
         size: O, outputs.
+
+    Raises:
+        InputError: There are so many pairs of words that a node's memory would not hold them.
     """
 
     places: Places
@@ -46,6 +54,16 @@ class Encoder:
     layers: int
     heads: int
     size: int
+
+    def __post_init__(self) -> None:
+        most = math.isqrt(MOST_SCORES // (self.layers * self.heads))
+        if self.places.words > most:
+            raise InputError(
+                "length of all texts together",
+                expected=f"at most {most} words with {self.layers} x {self.heads} heads",
+                found=str(self.places.words),
+                remedy="cut notes shorter, or use model 'linear' or 'bag'",
+            )
 
     @property
     def entries(self) -> Entries:
@@ -94,9 +112,10 @@ class Encoder:
 
     def logits(self, arrays: Mapping[str, FloatArray], x_NF: FloatArray) -> FloatArray:
         """The output N x O, each row independent of the others to the last bit."""
+        scores = self.heads * (1 + self.places.words) ** 2
+        rows = max(1, min(_CHUNK, _CHUNK_SCORES // scores))
         parts = [
-            self._logits(arrays, x_NF[start : start + _CHUNK])
-            for start in range(0, len(x_NF), _CHUNK)
+            self._logits(arrays, x_NF[start : start + rows]) for start in range(0, len(x_NF), rows)
         ]
         return np.concatenate([np.empty((0, self.size)), *parts])
 

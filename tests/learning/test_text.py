@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from learning import encoder
 from learning.networks import set_weights
 from learning.places import Places
 from learning.schema import Column, Label, Schema
@@ -134,3 +135,29 @@ def test_options_that_do_not_fit(options: dict[str, Any], told: str) -> None:
 def test_a_schema_without_notes_is_another_tasks() -> None:
     with pytest.raises(InputError, match="at least one of kind 'text'"):
         task({}, Schema(columns=SCHEMA.columns[:1], label=SCHEMA.label))
+
+
+def long(words: int) -> Schema:
+    note = Column(name="note", kind="text", length=words)
+    return Schema(columns=(note,), label=Label(name="ill", classes=("no", "yes")))
+
+
+def test_attention_over_more_pairs_of_words_than_memory_holds_is_refused() -> None:
+    asked: dict[str, Any] = {"model": "transformer"}
+    assert task(asked, long(2048)).network.entries
+    with pytest.raises(InputError, match=r"length of all texts .* at most 2048 words with 1 x 2"):
+        task(asked, long(2049))
+    with pytest.raises(InputError, match="at most 512 words with 4 x 8"):
+        task({**asked, "layers": 4, "heads": 8}, long(513))
+    assert task({"model": "bag"}, long(2049)).network.entries
+
+
+def test_rows_that_are_predicted_apart_for_their_length_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = task(MODELS["transformer"])
+    weights_P = np.random.default_rng(0).normal(size=one.layout().size)
+    x_NF = one.generate(40, np.random.default_rng(1)).x_NF
+    together_NC = one.predict(weights_P, x_NF)
+    monkeypatch.setattr(encoder, "_CHUNK_SCORES", 1)
+    assert np.array_equal(one.predict(weights_P, x_NF), together_NC)
