@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
+
+from protocol.logfile import LogFile
 
 FILE = "node.jsonl"
 _MEGABYTE = 2**20
@@ -60,11 +61,8 @@ def logging_to(
         kept: How many files are kept.
         stream: In place of standard error.
     """
-    path = folder / FILE
-    path.touch(mode=0o600)
-    file = logging.handlers.RotatingFileHandler(
-        path, maxBytes=size_mb * _MEGABYTE, backupCount=kept, encoding="utf-8"
-    )
+    size_bytes = size_mb * _MEGABYTE
+    file = LogFile(folder / FILE, maxBytes=size_bytes, backupCount=kept, encoding="utf-8")
     file.setFormatter(JsonLines())
     stream = sys.stderr if stream is None else stream
     screen = logging.StreamHandler(stream)

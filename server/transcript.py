@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import logging.handlers
-import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from protocol.logfile import LogFile
 
 SIZE_BYTES = 8 * 2**20
 KEPT = 4
@@ -26,7 +24,7 @@ class Transcript:
     """
 
     def __init__(self, path: Path, *, size_bytes: int = SIZE_BYTES, kept: int = KEPT) -> None:
-        self._file = _Private(
+        self._file = LogFile(
             path, maxBytes=size_bytes, backupCount=kept, encoding="utf-8", delay=True
         )
 
@@ -45,9 +43,8 @@ class Transcript:
         self._file.handle(logging.makeLogRecord({"msg": line}))
 
     def close(self) -> None:
-        """Let go of the file, on a full disk too; whoever adds another line opens it again."""
-        with suppress(OSError):
-            self._file.close()
+        """Let go of the file; whoever adds another line opens it again."""
+        self._file.close()
 
 
 class Listener(threading.Thread):
@@ -75,15 +72,3 @@ class Listener(threading.Thread):
                 text = line.decode(errors="replace").rstrip()
                 self.last = text or self.last
                 self._transcript.add(self._prefix + text)
-
-
-class _Private(logging.handlers.RotatingFileHandler):
-    """Mode 0600 for every file, and no word about a line that could not be written."""
-
-    def _open(self) -> io.TextIOWrapper:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        file = io.FileIO(os.open(self.baseFilename, flags, 0o600), "a")
-        return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8")
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """See logging.Handler."""

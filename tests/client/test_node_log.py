@@ -66,4 +66,5 @@ def test_files_are_put_aside_and_dropped(tmp_path: Path) -> None:
         f"{FILE}.2",
     ]
     assert all(path.stat().st_size <= 2**20 for path in tmp_path.iterdir())
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
     assert len(logging.getLogger().handlers) == before

@@ -74,12 +74,6 @@ def test_what_cannot_be_written_holds_nobody_up(
     assert capfd.readouterr().err == ""
 
 
-def test_a_full_disk_keeps_nobody_from_closing() -> None:
-    transcript = Transcript(Path("/dev/full"))
-    assert say(transcript, b"line\n") == "line"
-    transcript.close()
-
-
 def test_a_line_without_end_is_cut(path: Path) -> None:
     transcript = Transcript(path)
     reading, writing = os.pipe()
