@@ -177,7 +177,6 @@ class SuperNode:
         self._deaths = 1 if steady else self._deaths + 1
         self._next = time.monotonic() + pause
         self._process = None
-        self.connected = False
         self._drop_runtime()
         _LOG.warning("Flower's node ended", extra={"code": code, "again_in_s": pause})
 
@@ -214,8 +213,9 @@ class SuperNode:
         elif any(text in line for text in _SENT):
             self._sent += 1
         elif (dropped := _DROPPED.search(line)) is not None:
-            if self.runtime is not None:
-                self.runtime.drop(dropped[1])
+            runtime = self.runtime  # this is a thread of its own
+            if runtime is not None:
+                runtime.drop(dropped[1])
         elif _TOLD.search(line) and not any(text in line for text in _EXPECTED):
             _LOG.warning("Flower: %s", line)
 
@@ -227,6 +227,7 @@ class SuperNode:
         if self.runtime is not None:
             self.runtime.close()
             self.runtime = None
+        self.connected = False
         self._handed = self._sent = 0
 
 

@@ -135,6 +135,7 @@ def test_a_message_whose_run_ended_is_not_waited_for(node: SuperNode, line: str)
 @pytest.mark.parametrize("broken", [False, True], ids=["run over", "half an answer"])
 def test_who_would_send_answers_late_is_started_anew(node: SuperNode, *, broken: bool) -> None:
     node.keep_running()
+    node._follow("DEBUG: Connection successful after 2.00 seconds and 2 tries.")
     pid, runtime = node.pid, node.runtime
     assert runtime is not None
     if broken:
@@ -144,7 +145,7 @@ def test_who_would_send_answers_late_is_started_anew(node: SuperNode, *, broken:
 
     node.keep_running()
 
-    assert node.starts == 2
+    assert (node.starts, node.connected) == (2, False)
     assert node.pid != pid
     assert node.runtime is not None
     assert not node.runtime.is_stale
