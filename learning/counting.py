@@ -9,7 +9,7 @@ exact in double precision, and the bound holds without a margin.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,31 +51,34 @@ def raised(mask_NK: npt.NDArray[Any], cell_NK: IntVector, amount_NK: FloatArray)
     return Raised(row_S, cells, amounts)
 
 
-def shared(parts: Sequence[Raised], patient_N: IntVector) -> tuple[int, Raised]:
-    """Number of patients, and the cells that each of them raises, by patient instead of record."""
+def shared(parts: Iterable[Raised], patient_N: IntVector) -> Iterator[Raised]:
+    """The cells that each patient raises, by patient instead of record, part by part.
+
+    All parts of many columns at once would take ten times the memory of the records.
+    """
     _, unit_N, size_U = np.unique(patient_N, return_inverse=True, return_counts=True)
-    row_S = np.concatenate([part.row_S for part in parts])
-    amount_S = np.concatenate([part.amount_S for part in parts])
-    grains_S = np.trunc(amount_S * 2.0**GRAIN_BITS).astype(np.int64)
-    unit_S = unit_N[row_S].astype(np.int64)
-    part_S = np.abs(grains_S) // size_U[unit_S] * np.sign(grains_S)
-    cell_S = np.concatenate([part.cell_S for part in parts])
-    return len(size_U), Raised(unit_S, cell_S, part_S * 2.0**-GRAIN_BITS)
+    for part in parts:
+        unit_S = unit_N[part.row_S].astype(np.int64)
+        grains_S = np.trunc(part.amount_S * 2.0**GRAIN_BITS).astype(np.int64)
+        share_S = np.abs(grains_S) // size_U[unit_S] * np.sign(grains_S)
+        amount_S = (share_S * 2.0**-GRAIN_BITS).astype(np.float64)
+        yield Raised(unit_S, part.cell_S, amount_S)
 
 
-def patient_vectors(parts: Sequence[Raised], patient_N: IntVector, length: int) -> FloatArray:
+def patient_vectors(parts: Iterable[Raised], patient_N: IntVector, length: int) -> FloatArray:
     """Each patient's counts U x E, patients in ascending order."""
-    patients, entries = shared(parts, patient_N)
-    vectors_UE = np.zeros((patients, length))
-    np.add.at(vectors_UE, (entries.row_S, entries.cell_S), entries.amount_S)
+    vectors_UE = np.zeros((len(np.unique(patient_N)), length))
+    for part in shared(parts, patient_N):
+        np.add.at(vectors_UE, (part.row_S, part.cell_S), part.amount_S)
     return vectors_UE
 
 
-def summed(parts: Sequence[Raised], patient_N: IntVector, length: int) -> FloatVector:
+def summed(parts: Iterable[Raised], patient_N: IntVector, length: int) -> FloatVector:
     """The sum of `patient_vectors` over patients, without the table."""
-    _, entries = shared(parts, patient_N)
-    counts_E = np.bincount(entries.cell_S, weights=entries.amount_S, minlength=length)
-    return counts_E.astype(np.float64)
+    counts_E = np.zeros(length)
+    for part in shared(parts, patient_N):
+        counts_E += np.bincount(part.cell_S, weights=part.amount_S, minlength=length)
+    return counts_E
 
 
 class Counting(ABC):
@@ -90,7 +93,7 @@ class Counting(ABC):
         """Number E of counts."""
 
     @abstractmethod
-    def _raised(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> Sequence[Raised]:
+    def _raised(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> Iterable[Raised]:
         """Which cells predictions N x C and targets raise, in parts.
 
         Raises:

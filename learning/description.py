@@ -16,6 +16,7 @@ are. docs/statistics.md has the argument step by step.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -109,25 +110,24 @@ class Description(Counting):
         square = 1.0 + sum(block.square for block in (*self.columns, self.label))
         return math.nextafter(math.sqrt(square + (1.0 if self.intervals else 0.0)), math.inf)
 
-    def _raised(self, x_NF: FloatArray, y_N: npt.NDArray[Any]) -> list[Raised]:
+    def _raised(self, x_NF: FloatArray, y_N: npt.NDArray[Any]) -> Iterator[Raised]:
         rows, width = len(y_N), self.schema.num_features
         if x_NF.shape != (rows, width) or not (np.isfinite(x_NF).all() and np.isfinite(y_N).all()):
             raise InputError("records", expected=f"finite, one row a record, {width} features")
         one_11 = np.ones((1, 1))
-        found = [raised(np.ones((rows, 1)), np.zeros((1, 1), dtype=np.int64), one_11)]
+        yield raised(np.ones((rows, 1)), np.zeros((1, 1), dtype=np.int64), one_11)
         start, place, features = 1, 0, {}
         for column, block in zip(self.schema.columns, self.columns, strict=True):
             features[column.name] = x_NF[:, place : place + column.num_features]
-            found += block.raised(features[column.name], start)
+            yield from block.raised(features[column.name], start)
             place += column.num_features
             start += sum(math.prod(shape) for _, shape in block.entries)
-        found += self.label.raised(self._label(y_N), start)
+        yield from self.label.raised(self._label(y_N), start)
         if self.intervals:
             group_N = np.zeros(rows, dtype=np.int64)
             if self.group is not None:
                 group_N = codes(features[self.group], len(self.groups))
-            found.append(self._outcomes(y_N, group_N))
-        return found
+            yield self._outcomes(y_N, group_N)
 
     def _label(self, y_N: npt.NDArray[Any]) -> FloatArray:
         """The label as a column's features would be."""

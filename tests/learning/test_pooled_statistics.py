@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -256,3 +257,16 @@ def test_there_is_nothing_to_learn_predict_or_score() -> None:
     assert (task.outputs, dict(task.answers(nothing)), task.is_logistic) == ((), {}, False)
     assert (task.kappa, task.default_rounds, task.measure.name) == (1.0, 1, "none")
     assert task.evaluation.metrics(np.zeros(task.evaluation.length), 1.0) == {}
+
+
+def test_many_columns_are_counted_in_less_memory_than_they_take() -> None:
+    columns = [{**AGE, "name": f"number {place}"} for place in range(40)]
+    task = load_task(Named(name="statistics", options={}), {**BEDS, "columns": columns})
+    records = task.generate(5000, np.random.default_rng(0))
+    tracemalloc.start()
+    try:
+        task.evaluation.counts(records.x_NF, np.asarray(records.y_N), records.patient_N)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < records.x_NF.nbytes
