@@ -23,6 +23,8 @@ BINS = 10
 _SUMS = 4  # rows, predictions p, their spread p (1 - p), and what came true
 _SURE = 3.29
 _LEAST = 100
+# Fewer labels are not told: the gap of one would be that patient's label and prediction.
+FEWEST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,16 +163,18 @@ class Calibration:
         self.rows += len(label_N)
 
     def error(self) -> float | None:
-        """Expected calibration error over ten bins, None where no label is known."""
+        """Expected calibration error over ten bins, None below `FEWEST` labels."""
         cells = self.recent.total.reshape(-1, _SUMS)[:BINS]
         rows = cells[:, 0].sum()
-        return float(np.abs(cells[:, 1] - cells[:, 3]).sum() / rows) if rows else None
+        return float(np.abs(cells[:, 1] - cells[:, 3]).sum() / rows) if rows >= FEWEST else None
 
     def gaps(self) -> dict[tuple[str, str], Gap]:
-        """Of all (under two empty names) and of each group whose labels are known."""
+        """Of all (under two empty names) and of each group with `FEWEST` known labels or more."""
         cells = self.recent.total.reshape(-1, _SUMS)[BINS:].tolist()
         return {
-            group: _gap(*sums) for group, sums in zip(self.groups, cells, strict=True) if sums[0]
+            group: _gap(*sums)
+            for group, sums in zip(self.groups, cells, strict=True)
+            if sums[0] >= FEWEST
         }
 
 

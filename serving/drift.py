@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,9 @@ class Window:
 class Drift:
     """Inputs of one version: a reference, and the last rows beside it.
 
+    Large batches are answered in another thread than the one that looks after alerts, so both may
+    ask at a time.
+
     Args:
         bins: How they are counted.
         reference_rows: How many of the first rows are the reference.
@@ -153,6 +157,7 @@ class Drift:
     recent: Window = field(init=False)
     _pending: list[tuple[FloatArray, FlagArray]] = field(default_factory=list)
     _waiting: int = 0
+    _lock: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         self.reference = np.zeros(self.bins.length, dtype=np.int64)
@@ -160,16 +165,20 @@ class Drift:
 
     def observe(self, x_NF: FloatArray, flag_NC: FlagArray) -> None:
         """Take note of rows; they are counted together with others, later."""
-        self._pending.append((x_NF, flag_NC))
-        self._waiting += len(x_NF)
-        if self._waiting >= _AT_ONCE:
-            self.settle()
+        with self._lock:
+            self._pending.append((x_NF, flag_NC))
+            self._waiting += len(x_NF)
+            if self._waiting >= _AT_ONCE:
+                self.settle()
 
     def settle(self) -> None:
         """Count what was taken note of."""
-        pending, self._pending, self._waiting = self._pending, [], 0
-        if not pending:
-            return
+        with self._lock:
+            pending, self._pending, self._waiting = self._pending, [], 0
+            if pending:
+                self._count(pending)
+
+    def _count(self, pending: list[tuple[FloatArray, FlagArray]]) -> None:
         x_NF = np.concatenate([x for x, _ in pending])
         flag_NC = np.concatenate([flags for _, flags in pending])
         first = max(self.reference_rows - self.rows, 0)

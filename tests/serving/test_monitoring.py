@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +139,14 @@ def test_of_many_classes_the_likeliest_is_compared() -> None:
         outputs = (type("O", (), {"name": "probabilities", "columns": ("1", "2", "3")}),)
 
     Task.schema = schema  # type: ignore[attr-defined]
-    calibration.add(read_feedback(Task(), document, 10))  # type: ignore[arg-type]
+    told = read_feedback(Task(), document, 10)  # type: ignore[arg-type]
+    for _ in range(4):
+        calibration.add(told)
+    assert (calibration.gaps(), calibration.error()) == ({}, None), "too few to be told"
+    calibration.add(told)
     gap = calibration.gaps()["", ""]
-    assert (gap.rows, gap.predicted, gap.observed) == (2, 0.65, 0.5)
+    assert (gap.rows, gap.observed) == (10, 0.5)
+    assert gap.predicted == pytest.approx(0.65)
     assert calibration.error() == pytest.approx((0.5 + 0.8) / 2)
 
 
@@ -190,6 +197,27 @@ def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> Non
     assert Monitor(folder, SETTINGS).watch(model).state() == before
 
 
+def test_two_threads_never_count_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drift = Monitor(tmp_path, SETTINGS).watch(load(add(tmp_path, "sepsis", TABLE, 1))).drift
+    count = Bins.count
+
+    def slow(bins: Bins, x_NF: Any, flag_NC: Any) -> Any:
+        time.sleep(0.05)
+        return count(bins, x_NF, flag_NC)
+
+    monkeypatch.setattr(Bins, "count", slow)
+    asked = np.zeros((300, WHOLE.num_features)), np.zeros((300, 3), dtype=np.uint8)
+    threads = [threading.Thread(target=drift.observe, args=asked) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = drift.bins.starts[1]
+    assert drift.rows == 600
+    assert drift.reference[:first].sum() == 400
+    assert drift.recent.total[:first].sum() == 200
+
+
 def test_a_folder_that_cannot_be_written_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -219,9 +247,9 @@ def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
             assert answer.status_code == 200
             assert (await client.post("/v2/models/age/infer", json={})).status_code == 400
             assert (await client.post("/v2/models/odd/infer", json={})).status_code == 400
-            told = {"probabilities": [[0.25, 0.75]], "labels": ["yes"]}
+            told = {"probabilities": [[0.25, 0.75]] * 10, "labels": ["yes"] * 10}
             taken = await client.post("/v2/models/age/feedback", json=told)
-            assert taken.json() == {"model_name": "age", "labels": 1}
+            assert taken.json() == {"model_name": "age", "labels": 10}
             wrong = await client.post("/v2/models/age/versions/1/feedback", json={"labels": 1})
             assert wrong.status_code == 400
             lines = (await client.get("/metrics")).text.splitlines()
@@ -231,7 +259,7 @@ def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
             'fedward_requests_total{model="unknown",protocol="rest",result="invalid"} 1.0',
             'fedward_batch_rows_bucket{le="32.0",model="age"} 1.0',
             'fedward_rows{model="age/1",which="asked"} 30.0',
-            'fedward_rows{model="age/1",which="labelled"} 1.0',
+            'fedward_rows{model="age/1",which="labelled"} 10.0',
             'fedward_calibration_error{model="age/1"} 0.25',
             'fedward_calibration_gap{column="",group="",model="age/1"} 0.25',
             'fedward_alert{alert="drift of age",model="age/1"} 1.0',
