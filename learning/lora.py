@@ -157,7 +157,10 @@ class Adapters:
             text = text_of(cell)
             if text is None:
                 continue
-            found = self._tokenizer.encode(text)
-            number_NL[row, : len(found.ids)] = 1 + np.array(found.ids, dtype=np.int64)
-            number_NL[row, length] = bool(found.overflowing)
+            # Half a character that a wrong decoding left behind stops no data set.
+            found = self._tokenizer.encode(text.encode(errors="replace").decode())
+            # The tokenizer's own marks may take more places than there are.
+            kept = found.ids[:length]
+            number_NL[row, : len(kept)] = 1 + np.array(kept, dtype=np.int64)
+            number_NL[row, length] = bool(found.overflowing) or len(found.ids) > length
         return number_NL

@@ -314,6 +314,16 @@ def test_missing_packages_are_named_with_the_extra(
     assert "peft" in PACKAGES
 
 
+def test_notes_that_no_tokenizer_expects_are_read_all_the_same(base: Path) -> None:
+    short = {**SCHEMA, "columns": [{"name": "note", "kind": "text", "length": 1}]}
+    options = dict(case(base).options)
+    x_NF, report = load_task(Named(name="text", options=options), short).features(
+        {"note": ["fever fever fever", "half \udc80 a character"]}
+    )
+    assert x_NF.shape == (2, 1)
+    assert report.findings == (Finding("note", "cut off", 2),)
+
+
 CHILD = """
 import json, sys
 from learning.task import load_task
