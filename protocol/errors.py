@@ -7,6 +7,7 @@ no value of a patient, no key, no count of records.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class FedwardError(Exception):
@@ -45,14 +46,19 @@ class FedwardError(Exception):
             parts.append(remedy)
         super().__init__("; ".join(parts))
 
-    def at(self, place: str) -> FedwardError:
+    def at(self, place: str) -> Self:
         """The same error with the place it concerns (a file, a key's path) in front."""
-        return type(self)(
+        again = type(self).__new__(type(self))
+        # What a subclass tells besides stays as it is.
+        again.__dict__.update(self.__dict__)
+        FedwardError.__init__(
+            again,
             f"{place}: {self.problem}",
             expected=self.expected,
             found=self.found,
             remedy=self.remedy,
         )
+        return again
 
 
 class InputError(FedwardError):
@@ -113,13 +119,3 @@ class RefusalError(FedwardError):
     ) -> None:
         super().__init__(problem, expected=expected, found=found, remedy=remedy)
         self.code = code
-
-    def at(self, place: str) -> RefusalError:
-        """The same refusal with the place it concerns in front."""
-        return RefusalError(
-            self.code,
-            f"{place}: {self.problem}",
-            expected=self.expected,
-            found=self.found,
-            remedy=self.remedy,
-        )

@@ -40,16 +40,6 @@ class Refusal(FedwardError):  # noqa: N818 - it is an answer, not a failure
         super().__init__(problem, expected=expected, found=found, remedy=remedy)
         self.kind = kind
 
-    def at(self, place: str) -> Refusal:
-        """The same refusal with the place it concerns in front."""
-        return Refusal(
-            self.kind,
-            f"{place}: {self.problem}",
-            expected=self.expected,
-            found=self.found,
-            remedy=self.remedy,
-        )
-
 
 def invalid(problem: str, *, expected: str | None = None, found: str | None = None) -> Refusal:
     """The client's request is wrong."""
