@@ -47,7 +47,7 @@ def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starl
     Args:
         plane: What answers.
         most_bytes: Largest body, unpacked.
-        local: Whether only this machine reaches it: then the page needs no token.
+        local: Whether only this machine reaches it, without tokens: then the page needs none.
     """
     rest = _Rest(plane, most_bytes, local=local)
     gets = {

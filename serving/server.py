@@ -136,7 +136,8 @@ async def _start_rest(
         make_app(
             plane,
             config.limits.request_bytes,
-            local=is_loopback(split_address(config.rest)[0]),
+            # Where there are tokens the page needs one, too: a proxy may stand before loopback.
+            local=config.tokens is None and is_loopback(split_address(config.rest)[0]),
         ),
         log_config=None,
         access_log=False,

@@ -19,8 +19,9 @@ from learning.task import Metric
 from protocol.config import read
 from serving.config import ServingConfig
 from serving.rest import make_app
-from serving.server import make_plane
+from serving.server import Listening, make_plane
 from serving.tokens import Scope, create_token
+from tests.serving.test_inside import served
 from tests.serving.ward import KEY, SCHEMA, add, configure, fill, put, weights_of
 
 HOSTILE = '<script>alert(1)</script> & "quoted"'
@@ -105,3 +106,12 @@ def test_elsewhere_a_token_is_needed_and_a_browser_may_send_it(folder: Path) -> 
     assert "sepsis" not in answers[3].text
     metrics = got(config, [("/metrics", one) for one in (headers[0], headers[4])], local=True)
     assert [one.status_code for one in metrics] == [401, 200]
+
+
+def test_where_there_are_tokens_the_page_needs_one_on_this_machine_too(folder: Path) -> None:
+    async def ask(listening: Listening) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://{listening.rest}/")
+        assert answer.status_code == 401
+
+    served(configure(folder, tokens="tokens.json"), ask)
