@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from protocol.canonical import from_canonical, to_canonical
 from protocol.errors import Code, FedwardError
 from protocol.messages import (
@@ -122,7 +124,16 @@ class Attempts:
         return answers
 
     def stop(self, sites: tuple[str, ...], reason: str, *, wait_s: float | None = None) -> None:
-        """Let hospitals settle, as far as they can be reached."""
+        """Let hospitals settle, as far as they can be reached.
+
+        Args:
+            sites: Their names.
+            reason: Why the job ends.
+            wait_s: Patience with hospitals that were lost; none are awaited then. Members, which
+                it is left out for, may be on their way back from the crash that this one survived.
+        """
+        if wait_s is None:
+            self._await(sites)
         bodies = {site: Stop(reason=reason) for site in sites}
         place = self._holding.place(0)
 
@@ -131,6 +142,16 @@ class Attempts:
             return Answer()
 
         self._letters.ask(self._holding.sites, bodies, place, Stopped, take, wait_s=wait_s)
+
+    def _await(self, sites: tuple[str, ...]) -> None:
+        """Wait until the nodes of these hospitals are connected, but not long."""
+        nodes = {self._holding.sites[site].node for site in sites}
+        end = time.monotonic() + self._launch.patience.settle_s
+        while not nodes <= set(self._letters.nodes()):
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            self._letters.pause(left)
 
     def _ask(self, command: terms.Attempt, harvest: Harvest) -> dict[str, Answer]:
         holding = self._holding

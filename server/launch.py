@@ -83,12 +83,14 @@ class Patience:
         rejoin_s: For hospitals that were lost, where the job cannot go on without them, and at
             its end.
         enrol_s: For the answer of a hospital that is asked to come back.
+        settle_s: For members whose nodes come back while the job is being closed.
         dismiss_s: For the last word of a hospital that was lost.
     """
 
     join_s: float = 120.0
     rejoin_s: float = 600.0
     enrol_s: float = 60.0
+    settle_s: float = 30.0
     dismiss_s: float = 5.0
 
 

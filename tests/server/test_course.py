@@ -29,7 +29,7 @@ from protocol.signing import SigningKey
 from server import rounds, terms
 from server.course import Course
 from server.exchange import Arrival, Exchange
-from server.launch import Outcome
+from server.launch import Event, Outcome
 from server.requests import EncryptionRequest, EvaluationRequest, TrainingRequest
 from server.sums import ClearCollector
 from simulations.engine import Way, inline_app, sign
@@ -456,6 +456,34 @@ def test_nodes_that_no_message_reaches_are_silent(named: bool, tmp_path: Path) -
     assert outcome.status == "failed"
     assert "2 hospitals accepted, 3 needed" in outcome.reason
     assert outcome.refusals == {"south": "deadline", "east": "deadline"}
+
+
+class Returning(Forgetful):
+    """A grid of which a node is away for its next few looks."""
+
+    away = 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        self.away -= 1
+        self.gone = (4,) if self.away > 0 else ()
+        return [node for node in super().get_node_ids() if node not in self.gone]
+
+
+def test_a_member_that_comes_back_while_the_job_is_closed_settles(tmp_path: Path) -> None:
+    consortium = make_consortium(tmp_path / "c")
+    job = make_job(consortium, make_request())
+
+    def leave(event: Event) -> None:
+        if event.kind == "finished":
+            grid.away, grid.gone = 3, (4,)
+
+    with inline_app(Way.to(consortium)) as app, SumProcess() as child:
+        grid = Returning(app, 3)
+        launch = sign(consortium, job, watch=leave)
+        outcome = Course(launch, Exchange(grid, poll_s=0.0), child).run()
+
+    assert outcome.status == "completed"
+    assert set(outcome.events[-1].arrivals) == set(consortium.names)
 
 
 def test_every_node_gives_one_arrival(tmp_path: Path) -> None:
