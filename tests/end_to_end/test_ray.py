@@ -45,6 +45,7 @@ def _isolated() -> list[str] | None:
     return prefix if probe.returncode == 0 else None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ray_and_inline_agree(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra 'simulation' is not installed")
