@@ -568,8 +568,8 @@ mishaps = st.builds(
 def suffer(rules: Rules, world: World, state: State, incident: Incident) -> State:
     """The state after a command during which something goes wrong."""
     lost = {s: SILENT for s, done in incident.silent.items() if not done}
-    # A hospital alone is the majority: there is nobody by whom its weights would be odd.
-    if incident.odd and isinstance(state.command, Attempt) and len(state.command.members) > 1:
+    # Where one is enough it may be left alone, and there is nobody by whom its weights are odd.
+    if incident.odd and isinstance(state.command, Attempt) and rules.needed > 1:
         lost[incident.odd] = ODD
     answers = world.answer(state.command, lost)
     answers.update({s: SILENT for s in incident.silent if s in answers})
