@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from learning.outcomes import Outcome
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent, invented_patients
+from learning.preprocess import invent, invented_patients
 from learning.schema import Schema
 from learning.task import (
     Evaluation,
@@ -77,11 +77,6 @@ class Classifier(ABC):
         """Area under the ROC curve; of several classes or labels the unweighted mean."""
         return AUROC
 
-    @property
-    def is_logistic(self) -> bool:
-        """Whether the model is one linear score of two classes."""
-        return False
-
     @cached_property
     def _layout(self) -> Layout:
         return Layout(self.network.entries)
@@ -97,10 +92,6 @@ class Classifier(ABC):
     def records(self, table: Table) -> tuple[Records, Report]:
         """Turn raw columns into records; rows without a known label or a patient are left out."""
         return self.outcome.records(self.schema, table)
-
-    def features(self, table: Table) -> tuple[FloatArray, Report]:
-        """Turn raw columns into features N x F, one row each, for prediction."""
-        return features(self.schema, table)
 
     def model(self) -> Any:
         """A `torch.nn.Module` in double precision, parameters in the layout's order."""

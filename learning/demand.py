@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from learning.base import Chosen
 from learning.demand_evaluation import DemandEvaluation
 from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent, invented_patients
-from learning.schema import Schema
+from learning.preprocess import invent, invented_patients
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, Measure, Records, Report, Table
-from protocol.config import parse
+from learning.task import FloatArray, FloatVector, Measure, Recipe, Records, Report, Table
 from protocol.errors import InputError
 from protocol.tensors import Layout
 
@@ -56,25 +54,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Demand:
+class Demand(Chosen):
     """Quantile forecasts; see docs/tasks/demand.md. A record's target is the label's number."""
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         if self.schema.label.classes or self.schema.targets:
             raise InputError("label of demand", expected="a number with low and high, no targets")
         _ = self.anchor
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -101,19 +89,9 @@ class Demand:
         return None
 
     @property
-    def is_logistic(self) -> bool:
-        """It never is one linear score of two classes."""
-        return False
-
-    @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 0.05 if self.options.model == "linear" else 0.2
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 20
+    def recipe(self) -> Recipe:
+        """A forecast starts near the truth, so the path is short."""
+        return Recipe(kappa=0.05 if self.options.model == "linear" else 0.2, rounds=20)
 
     @cached_property
     def evaluation(self) -> DemandEvaluation:
@@ -152,10 +130,6 @@ class Demand:
     def encode(self, value_N1: FloatArray) -> FloatVector:
         """The label's number, put between its bounds."""
         return np.asarray(np.clip(value_N1[:, 0], *self.bounds), dtype=np.float64)
-
-    def features(self, table: Table) -> tuple[FloatArray, Report]:
-        """Turn raw columns into features N x F, one row each, for prediction."""
-        return features(self.schema, table)
 
     def model(self) -> Any:
         """A `torch.nn.Module` in double precision; its output is B x K, in scales."""

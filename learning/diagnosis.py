@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal
 
+from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier
 from learning.dense import DenseNetwork, check_hidden
 from learning.outcomes import Classes
-from learning.schema import Schema
-from protocol.config import parse
+from learning.task import Recipe
 
 DEFAULT_HIDDEN = (64, 32, 16)
 
@@ -36,23 +36,13 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Diagnosis(Classifier):
+class Diagnosis(Chosen, Classifier):
     """Classify records of a table; see docs/tasks/diagnosis.md."""
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         _ = self.outcome
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @cached_property
     def outcome(self) -> Classes:
@@ -66,14 +56,9 @@ class Diagnosis(Classifier):
         return DenseNetwork((self.schema.num_features, *hidden, self.outcome.size))
 
     @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 0.5 if self.options.model == "logistic" else 2.0
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 10 if self.options.model == "logistic" else 20
+    def recipe(self) -> Recipe:
+        """A network takes a longer path, and more rounds."""
+        return LINEAR if self.options.model == "logistic" else DEEP
 
     @property
     def is_logistic(self) -> bool:

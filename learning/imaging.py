@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Self
 
 from learning.array_place import ArrayPlace, array_place
 from learning.backbone import check_digest, load_backbone
+from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier
 from learning.outcomes import Classes, Flags, outcome_of
 from learning.residual import ResidualNetwork
-from learning.schema import Schema
-from protocol.config import parse
+from learning.task import Recipe
 from protocol.errors import InputError
 
 MOST_BLOCKS, MOST_WIDTH = 6, 1024
@@ -58,23 +57,13 @@ def check_widths(widths: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Imaging(Classifier):
+class Imaging(Chosen, Classifier):
     """Classify images; see docs/tasks/imaging.md."""
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         _ = self.network
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @cached_property
     def outcome(self) -> Classes | Flags:
@@ -98,11 +87,6 @@ class Imaging(Classifier):
         return ResidualNetwork(made.place, made.widths, made.kernel, made.outputs, frozen)
 
     @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 2.0 if self.options.backbone is None else 0.5
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 20 if self.options.backbone is None else 10
+    def recipe(self) -> Recipe:
+        """With a backbone only one layer is learnt."""
+        return DEEP if self.options.backbone is None else LINEAR

@@ -21,7 +21,16 @@ from learning.preprocess import features, invent
 from learning.schema import Schema
 from learning.survival_times import encode, ends
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
+from learning.task import (
+    FloatArray,
+    FloatVector,
+    IntVector,
+    Measure,
+    Recipe,
+    Records,
+    Report,
+    Table,
+)
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.tensors import Layout
@@ -103,14 +112,9 @@ class Statistics:
         return False
 
     @property
-    def kappa(self) -> float:
-        """Nothing is descended."""
-        return 1.0
-
-    @property
-    def default_rounds(self) -> int:
-        """One sum."""
-        return 1
+    def recipe(self) -> Recipe:
+        """One sum, and nothing is descended."""
+        return Recipe(kappa=1.0, rounds=1)
 
     @property
     def measure(self) -> Measure:

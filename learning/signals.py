@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal
 
 from learning.array_place import ArrayPlace, array_place
+from learning.base import DEEP, Chosen
 from learning.classification import Classifier
 from learning.imaging import MOST_WIDTH, check_widths
 from learning.outcomes import Classes, Flags, outcome_of
 from learning.recurrent import RecurrentNetwork
 from learning.residual import ResidualNetwork
-from learning.schema import Schema
-from protocol.config import parse
+from learning.task import Recipe
 from protocol.errors import InputError
 
 DEFAULT_WIDTHS = (8, 16, 32)
@@ -63,23 +63,13 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Signals(Classifier):
+class Signals(Chosen, Classifier):
     """Classify series; see docs/tasks/signals.md."""
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         _ = self.network
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @cached_property
     def outcome(self) -> Classes | Flags:
@@ -105,11 +95,6 @@ class Signals(Classifier):
         return RecurrentNetwork(place, options.frame, options.state, self.outcome.size)
 
     @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 2.0
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 20
+    def recipe(self) -> Recipe:
+        """Both networks have hidden layers."""
+        return DEEP

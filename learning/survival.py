@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from learning.base import DEEP, LINEAR, Chosen
 from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent, invented_patients
-from learning.schema import Schema
+from learning.preprocess import invent, invented_patients
 from learning.survival_evaluation import SurvivalEvaluation
 from learning.survival_metrics import exact_concordance
 from learning.survival_times import check_intervals, check_timed, encode, ends
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
-from protocol.config import parse
+from learning.task import (
+    FloatArray,
+    FloatVector,
+    IntVector,
+    Measure,
+    Recipe,
+    Records,
+    Report,
+    Table,
+)
 from protocol.errors import InputError
 from protocol.tensors import Layout
 
@@ -54,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Survival:
+class Survival(Chosen):
     """Discrete-time survival analysis; see docs/tasks/survival.md.
 
     A record's target is 2 s + e: it survived s intervals and then died (e = 1) or was lost from
@@ -62,19 +69,9 @@ class Survival:
     """
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         check_timed(self.schema)
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @cached_property
     def cuts(self) -> FloatVector:
@@ -83,19 +80,9 @@ class Survival:
         return ends(options.intervals, options.cuts, self.schema.targets[0].bounds[1])
 
     @property
-    def is_logistic(self) -> bool:
-        """It never is one linear score of two classes."""
-        return False
-
-    @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 0.5 if self.options.model == "logistic" else 2.0
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 10 if self.options.model == "logistic" else 20
+    def recipe(self) -> Recipe:
+        """A network takes a longer path, and more rounds."""
+        return LINEAR if self.options.model == "logistic" else DEEP
 
     @cached_property
     def evaluation(self) -> SurvivalEvaluation:
@@ -141,10 +128,6 @@ class Survival:
     def encode(self, value_N2: FloatArray) -> IntVector:
         """The code 2 s + e of events and times, N x 2, see `learning.survival_times`."""
         return encode(value_N2, self.cuts)
-
-    def features(self, table: Table) -> tuple[FloatArray, Report]:
-        """Turn raw columns into features N x F, one row each, for prediction."""
-        return features(self.schema, table)
 
     def model(self) -> Any:
         """A `torch.nn.Module` in double precision; its output is the log-odds B x T of dying."""

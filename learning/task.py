@@ -101,6 +101,19 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The numbers of a task in the default recipe, see docs/privacy.md.
+
+    Args:
+        kappa: Path length per unit of signal.
+        rounds: Rounds.
+    """
+
+    kappa: float
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """The one number by which models of a task are compared.
 
@@ -173,12 +186,8 @@ class Task(Protocol):
         """The columns that the task reads."""
 
     @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe, see docs/privacy.md."""
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
+    def recipe(self) -> Recipe:
+        """How the model is learnt where the job does not say it."""
 
     @property
     def evaluation(self) -> Evaluation:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal
 
 from learning.bags import Bag
+from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier, Network
 from learning.encoder import Encoder
 from learning.lora import Adaptation, Adapters
 from learning.outcomes import Classes, Flags, outcome_of
 from learning.places import Places
-from learning.schema import Schema
-from learning.task import FloatArray, Records, Report, Table
-from protocol.config import parse
+from learning.task import FloatArray, Recipe, Records, Report, Table
 from protocol.errors import InputError
 
 Model = Literal["linear", "bag", "transformer", "adapted"]
@@ -80,23 +79,13 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Text(Classifier):
+class Text(Chosen, Classifier):
     """Classify records by their notes and what else is known; see docs/tasks/text.md."""
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         _ = self.outcome, self.network
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @cached_property
     def outcome(self) -> Classes | Flags:
@@ -150,11 +139,6 @@ class Text(Classifier):
         return {**table, **pieces}
 
     @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 0.5 if self.options.model == "linear" else 2.0
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 10 if self.options.model == "linear" else 20
+    def recipe(self) -> Recipe:
+        """A network takes a longer path, and more rounds."""
+        return LINEAR if self.options.model == "linear" else DEEP

@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from learning.base import DEEP, LINEAR, Chosen
 from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid, softmax
 from learning.outputs import Answers, Output, texts
-from learning.preprocess import features, invent, invented_patients
-from learning.schema import Schema
+from learning.preprocess import invent, invented_patients
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, IntVector, Measure, Records, Report, Table
+from learning.task import (
+    FloatArray,
+    FloatVector,
+    IntVector,
+    Measure,
+    Recipe,
+    Records,
+    Report,
+    Table,
+)
 from learning.treatment_evaluation import TreatmentEvaluation, recommended
-from protocol.config import parse
 from protocol.errors import InputError
 from protocol.tensors import Layout
 
@@ -67,14 +75,13 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class Treatment:
+class Treatment(Chosen):
     """Outcomes by treatment; see docs/tasks/treatment.md.
 
     A record's target is 2 a + y: treatment a was given, and y = 1 was the better outcome.
     """
 
     options: Options
-    schema: Schema
 
     def __post_init__(self) -> None:
         if len(self.schema.label.texts) != 2:
@@ -82,15 +89,6 @@ class Treatment:
         if [column.kind for column in self.schema.targets] != ["category"]:
             raise InputError("targets of treatment", expected="one category: what was given")
         _ = self.known_A
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any], schema: Schema) -> Self:
-        """Build the task from a job's options.
-
-        Raises:
-            InputError: An option is unknown, ill-typed or does not fit the schema.
-        """
-        return cls(parse(Options, options, "options"), schema)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -115,19 +113,9 @@ class Treatment:
         return chance_A
 
     @property
-    def is_logistic(self) -> bool:
-        """It never is one linear score of two classes."""
-        return False
-
-    @property
-    def kappa(self) -> float:
-        """Path length per unit of signal in the default recipe."""
-        return 0.5 if self.options.model == "logistic" else 2.0
-
-    @property
-    def default_rounds(self) -> int:
-        """Rounds of the default recipe."""
-        return 10 if self.options.model == "logistic" else 20
+    def recipe(self) -> Recipe:
+        """A network takes a longer path, and more rounds."""
+        return LINEAR if self.options.model == "logistic" else DEEP
 
     @cached_property
     def evaluation(self) -> TreatmentEvaluation:
@@ -170,10 +158,6 @@ class Treatment:
         """The code 2 a + y of outcomes and treatments, N x 2."""
         code_N: IntVector = (2 * value_N2[:, 1] + value_N2[:, 0]).astype(np.int64)
         return code_N
-
-    def features(self, table: Table) -> tuple[FloatArray, Report]:
-        """Turn raw columns into features N x F, one row each, for prediction."""
-        return features(self.schema, table)
 
     def model(self) -> Any:
         """A `torch.nn.Module` in double precision; its output is B x A or B x 2A log-odds."""

@@ -150,7 +150,7 @@ def _training(request: JobRequest, task: Task, strategy: Named) -> Training:
             expected="1 in mode 'distributed', where only the sum carries the noise",
             found=str(asked.local_steps),
         )
-    rounds = asked.rounds or (1 if strategy.name in ONE_ROUND else task.default_rounds)
+    rounds = asked.rounds or (1 if strategy.name in ONE_ROUND else task.recipe.rounds)
     rate = asked.learning_rate or _default_rate(request, task, rounds) / asked.local_steps
     return Training(
         rounds=rounds,
@@ -171,7 +171,7 @@ def _default_rate(request: JobRequest, task: Task, rounds: int) -> float:
         epsilon_target=request.privacy.epsilon,
         delta=request.privacy.delta,
         rounds=rounds,
-        kappa=task.kappa,
+        kappa=task.recipe.kappa,
         size=sum(site.train_size for site in request.sites),
         length=task.layout().size,
     )

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from learning.diagnosis import Diagnosis
 from learning.networks import set_weights
 from learning.schema import Column, Label, Schema
-from learning.task import load_task
+from learning.task import Recipe, load_task
 from learning.trainer import train
 from protocol.config import parse
 from protocol.errors import InputError
@@ -57,9 +57,8 @@ def test_layout_follows_the_widths(
 
 
 def test_the_recipes_numbers_belong_to_the_model() -> None:
-    assert (make().kappa, make().default_rounds) == (0.5, 10)
-    network = make(model="mlp")
-    assert (network.kappa, network.default_rounds) == (2.0, 20)
+    assert make().recipe == Recipe(kappa=0.5, rounds=10)
+    assert make(model="mlp").recipe == Recipe(kappa=2.0, rounds=20)
 
 
 @pytest.mark.parametrize(

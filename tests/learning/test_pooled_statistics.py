@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from learning.description import Description
 from learning.pooled_statistics import Statistics
 from learning.schema import Schema
-from learning.task import FloatArray, Records, load_task
+from learning.task import FloatArray, Recipe, Records, load_task
 from protocol.config import parse
 from protocol.errors import InputError
 from protocol.jobs import Named
@@ -255,7 +255,7 @@ def test_there_is_nothing_to_learn_predict_or_score() -> None:
         with pytest.raises(InputError, match="learns no model"):
             ask()
     assert (task.outputs, dict(task.answers(nothing)), task.is_logistic) == ((), {}, False)
-    assert (task.kappa, task.default_rounds, task.measure.name) == (1.0, 1, "none")
+    assert (task.recipe, task.measure.name) == (Recipe(kappa=1.0, rounds=1), "none")
     assert task.evaluation.metrics(np.zeros(task.evaluation.length), 1.0) == {}
 
 
