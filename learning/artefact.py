@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,17 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from learning.card import ModelCard
+from learning.outputs import Answers, Output
 from learning.preprocess import VERSION
 from learning.signature import SIGNATURE, check_signature, sign_model
 from learning.task import FloatArray, FloatVector, Task, load_task
+from learning.temperature import calibrated, chosen
 from protocol.errors import InputError, IntegrityError
 from protocol.signing import SigningKey
 from protocol.tensors import weights_digest
 
 INCOMING = ".incoming-"
+RIGHT = "calibrated"
 CARD, WEIGHTS, SUMS = "card.json", "weights.safetensors", "SHA256SUMS"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -49,6 +53,30 @@ class Model:
     def predict(self, x_NF: FloatArray) -> FloatArray:
         """Probabilities N x C of features N x F."""
         return self.task.predict(self.weights_P, x_NF)
+
+    @cached_property
+    def outputs(self) -> tuple[Output, ...]:
+        """What `answers` tells: the task's outputs, and probabilities set right by the card."""
+        if self._temperature_C is None:
+            return self.task.outputs
+        told = "Probabilities set right by the temperature on the model's card"
+        return (*self.task.outputs, Output(name=RIGHT, columns=self._columns, meaning=told))
+
+    def answers(self, predicted_NC: FloatArray) -> Answers:
+        """The outputs of predictions N x C by name, each row independent of the others."""
+        found = self.task.answers(predicted_NC)
+        if self._temperature_C is None:
+            return found
+        return {**found, RIGHT: calibrated(predicted_NC, self._temperature_C)}
+
+    @cached_property
+    def _columns(self) -> tuple[str, ...]:
+        """Classes or labels whose probabilities the task tells."""
+        return {one.name: one.columns for one in self.task.outputs}.get("probabilities", ())
+
+    @cached_property
+    def _temperature_C(self) -> FloatVector | None:  # noqa: N802 - the shape is part of the name
+        return chosen(self.card.metrics, self._columns)
 
 
 def save(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from learning.histogram import LEVELS, TREE, tree_nodes
 from learning.metrics import binary_metrics, many_class_metrics
 from learning.task import FloatArray, FloatVector, IntVector, Metric
+from learning.temperature import NAME, temperature
 from protocol.errors import InputError
 
 # What a confusion cell counts a record as. With 5 C tree nodes of one beside it, three gives the
@@ -127,7 +128,9 @@ class ClassEvaluation:
             raise InputError("evaluation counts", expected=f"{self.length} finite numbers")
         trees_C2T = counts_E[: 2 * TREE * self._pairs].reshape(-1, 2, TREE)
         if self._pairs == 1:
-            return binary_metrics(trees_C2T[0], noise_std)
+            found = temperature(trees_C2T[0], noise_std)
+            metrics = binary_metrics(trees_C2T[0], noise_std)
+            return metrics if found is None else {**metrics, NAME: found}
         confusion_CC = counts_E[trees_C2T.size :].reshape(len(self.classes), -1)
         return many_class_metrics(
             self.classes,

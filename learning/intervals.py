@@ -14,8 +14,8 @@ Z = 1.959963984540054
 HALVINGS = 60
 
 
-def _limit(inside: float, edge: float, covered: Callable[[float], bool]) -> float:
-    """The last covered value on the way from `inside` to `edge`."""
+def limit(inside: float, edge: float, covered: Callable[[float], bool]) -> float:
+    """The last covered value on the way from `inside`, which is covered, to `edge`."""
     if covered(edge):
         return edge
     for _ in range(HALVINGS):
@@ -49,7 +49,7 @@ def score_interval(
     def covered(theta: float) -> bool:
         return (value - theta) ** 2 <= Z**2 * (variance(theta) + noise_variance)
 
-    return Metric(value, _limit(value, 0.0, covered), _limit(value, 1.0, covered))
+    return Metric(value, limit(value, 0.0, covered), limit(value, 1.0, covered))
 
 
 def normal_interval(value: float, variance: float) -> Metric:

@@ -17,6 +17,7 @@ from learning.counting import Counting, Raised, raised
 from learning.histogram import LEVELS, TREE, tree_nodes
 from learning.metrics import binary_metrics
 from learning.task import FloatArray, FloatVector, IntVector, Metric
+from learning.temperature import NAME, temperature
 from protocol.errors import InputError
 
 UNKNOWN = 2
@@ -91,4 +92,7 @@ class LabelEvaluation(Counting):
                 found[name] = Metric(*(float(mean) for mean in rows.mean(axis=0)))
         for label, metrics in zip(self.labels, each, strict=True):
             found |= {f"{name}:{label}": metric for name, metric in metrics.items()}
+        for label, trees_2T in zip(self.labels, trees_L2T, strict=True):
+            if (one := temperature(trees_2T, noise_std)) is not None:
+                found[f"{NAME}:{label}"] = one
         return found

@@ -45,7 +45,7 @@ def answered(model: Model, table: Table, seen: Seen | None = None) -> Answer:
     """What the model says of a table, by the names that its task gives, and what it met there."""
     task = model.task
     x_NF = task.features(table)[0]
-    found = dict(task.answers(model.predict(x_NF)))
+    found = dict(model.answers(model.predict(x_NF)))
     found[FLAGS] = flag_NC = flags_of(task.schema, table)
     if seen is not None:
         seen(x_NF, flag_NC)
@@ -80,7 +80,7 @@ class Served:
             IntegrityError: It was changed, or another key signed it.
         """
         model = load(place, signers)
-        if not model.task.outputs:
+        if not model.outputs:
             raise InputError(
                 f"model {model.card.label} predicts nothing",
                 expected="a task that answers",
@@ -96,7 +96,7 @@ class Served:
     @cached_property
     def datatypes(self) -> Mapping[str, str]:
         """The protocol's type of each output, in order."""
-        found = {one.name: _DATATYPES[one.kind] for one in self.model.task.outputs}
+        found = {one.name: _DATATYPES[one.kind] for one in self.model.outputs}
         return {**found, FLAGS: "UINT8"}
 
     @cached_property
@@ -105,7 +105,7 @@ class Served:
         card = self.model.card
         columns = {
             f"{one.name}_columns": json.dumps(one.columns, ensure_ascii=False)
-            for one in self.model.task.outputs
+            for one in self.model.outputs
             if one.columns
         }
         return {

@@ -107,7 +107,7 @@ class DataPlane:
         served = self.catalogue.find(name, version)
         model = served.model
         schema = model.task.schema
-        widths = {one.name: one.columns for one in model.task.outputs}
+        widths = {one.name: one.columns for one in model.outputs}
         widths[FLAGS] = schema.names
         outputs: list[tuple[str, str, tuple[int, ...]]] = [
             (name, datatype, (-1, len(widths[name])) if widths[name] else (-1,))

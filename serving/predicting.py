@@ -133,7 +133,7 @@ def _predict_part(job: Job, columns: Columns, part: int, first: int) -> Counter[
 def _flattened(model: Model, answer: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[Any]]:
     """Outputs as columns of a table; NaN says nothing, and stands as an empty cell."""
     found: dict[str, list[Any]] = {}
-    for one in model.task.outputs:
+    for one in model.outputs:
         array = answer[one.name]
         columns = {f"{one.name}:{name}": array[:, at] for at, name in enumerate(one.columns)}
         for name, values in (columns or {one.name: array}).items():

@@ -97,7 +97,8 @@ def test_intervals_contain_the_truth_as_often_as_they_say(
             hits.setdefault(name, []).append(metric.low <= right <= metric.high)
     for name, contained in hits.items():
         assert np.mean(contained) >= 0.9, name
-        assert len(contained) == 200, name
+        # Few patients under much noise leave the temperature open, and it is not told.
+        assert len(contained) == 200 or name == "temperature", name
 
 
 def test_noise_is_paid_for_once_by_hierarchical_counts() -> None:

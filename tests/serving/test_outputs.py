@@ -16,6 +16,7 @@ from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
 from learning.artefact import load
 from learning.networks import set_weights
+from learning.task import Metric
 from protocol.jobs import Named
 from serving.server import Listening
 from tests.serving.test_inside import served
@@ -47,6 +48,7 @@ COLUMNS = {
     "drug": {key: ["old", "new"] for key in ("outcomes", "effects", "overlap")},
     "beds": {"quantiles": ["0.1", "0.5", "0.9"]},
     "many": {"probabilities": ["ill", "stroke, old"]},
+    "sure": {"probabilities": YES_NO, "calibrated": YES_NO},
 }
 AGES = [5.0, 40.0, float("nan"), 119.0]
 
@@ -55,11 +57,14 @@ def fill(store: Path) -> None:
     for name, (task, changes, options) in MODELS.items():
         add(store, name, {**PLAIN, **changes}, 1, Named(name=task, options=options))
         put(store, name, 1)
+    sure = {"temperature": Metric(2.0, 1.5, 2.5)}
+    add(store, "sure", PLAIN, 1, Named(name="diagnosis", options={}), sure)
+    put(store, "sure", 1)
 
 
 def expected(store: Path, name: str) -> Mapping[str, npt.NDArray[Any]]:
     model = load(store / name / "1")
-    return model.task.answers(model.predict(model.task.features({"age": AGES})[0]))
+    return model.answers(model.predict(model.task.features({"age": AGES})[0]))
 
 
 def message(name: str) -> service_pb2.ModelInferRequest:
@@ -82,7 +87,7 @@ def test_every_task_answers_with_its_outputs(tmp_path: Path) -> None:
             grpc.aio.insecure_channel(str(listening.grpc)) as channel,
         ):
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            for name in MODELS:
+            for name, columns_told in COLUMNS.items():
                 wanted = expected(store, name)
                 by_grpc = InferResult(await stub.ModelInfer(message(name)))
                 reply = (await client.post(f"/v2/models/{name}/infer", json=body)).json()
@@ -101,9 +106,9 @@ def test_every_task_answers_with_its_outputs(tmp_path: Path) -> None:
                     for key, value in reply["parameters"].items()
                     if key.endswith("_columns")
                 }
-                assert columns == COLUMNS[name]
+                assert columns == columns_told
 
-    served(configure(tmp_path, models=[{"name": name} for name in MODELS]), ask)
+    served(configure(tmp_path, models=[{"name": name} for name in COLUMNS]), ask)
 
 
 def same(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
@@ -123,6 +128,11 @@ def test_what_the_outputs_mean(tmp_path: Path) -> None:
     assert drug["arm"].tolist() == best
     assert (np.diff(beds["quantiles"], axis=1) >= 0).all()
     np.testing.assert_allclose(beds["naive"], [5.0, 40.0, 60.0, 90.0])
+    sure = expected(store, "sure")
+    logits, right = (
+        np.log(one[:, 1] / one[:, 0]) for one in (sure["probabilities"], sure["calibrated"])
+    )
+    np.testing.assert_allclose(right, logits / 2)
 
 
 def test_served_probabilities_are_torchs_to_single_precision(tmp_path: Path) -> None:

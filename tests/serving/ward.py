@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ import numpy as np
 from learning.artefact import load, save
 from learning.card import Digests, Guarantee, ModelCard
 from learning.promotion import promote
-from learning.task import FloatVector, load_task
+from learning.task import FloatVector, Metric, load_task
 from protocol.jobs import Named
 from protocol.signing import SigningKey
 from protocol.tensors import weights_digest
@@ -49,7 +49,14 @@ def weights_of(schema: dict[str, Any], version: int, task: Named = TASK) -> Floa
     return np.random.default_rng(version).normal(size=size)
 
 
-def add(store: Path, name: str, schema: dict[str, Any], version: int, task: Named = TASK) -> Path:
+def add(
+    store: Path,
+    name: str,
+    schema: dict[str, Any],
+    version: int,
+    task: Named = TASK,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Path:
     """Store a version, signed."""
     weights_P = weights_of(schema, version, task)
     card = ModelCard(
@@ -63,7 +70,7 @@ def add(store: Path, name: str, schema: dict[str, Any], version: int, task: Name
         rounds=20,
         cohort_size=5,
         privacy=Guarantee(mode="none", unit="record", delta=1e-5),
-        metrics={},
+        metrics=metrics or {},
         digests=Digests(
             job="a" * 64,
             roster="b" * 64,
