@@ -59,8 +59,17 @@ class NumberCells:
         present_N2 = np.broadcast_to(present_N1, moments_N2.shape)
         yield raised(present_N2, np.array([[first, first + 1]]), moments_N2)
         if self.bins:
-            place_N1 = np.floor((scaled_N1 + 1.0) / 2.0 * self.bins).astype(np.int64)
-            yield raised(present_N1, first + 2 + np.minimum(place_N1, self.bins - 1), one_11)
+            yield raised(present_N1, first + 2 + bins_of(scaled_N1, self.bins), one_11)
+
+
+def bins_of(scaled_N: FloatArray, bins: int) -> IntVector:
+    """The bin of each scaled value, of equally many of any shape.
+
+    >>> bins_of(np.array([-1.0, -0.01, 0.0, 1.0]), 4).tolist()
+    [0, 1, 2, 3]
+    """
+    place_N = np.floor((scaled_N + 1.0) / 2.0 * bins).astype(np.int64)
+    return np.asarray(np.minimum(place_N, bins - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
