@@ -19,6 +19,8 @@ from protocol.errors import InputError
 
 # Fewer rows than these of each of two classes are told apart by chance.
 FEWEST = 10
+# Different numbers of a column that are codes rather than measurements, at most.
+CODES = 64
 # Rows that agree in so many numbers are hardly two people's.
 TELLING = 6
 # A unit is suspected if converting it brings nearly all numbers to where they are expected.
@@ -111,6 +113,7 @@ class LabelSuspicion:
         self._low_C = np.full(num_classes, np.inf)
         self._high_C = np.full(num_classes, -np.inf)
         self._present_C = np.zeros(num_classes, dtype=np.int64)
+        self._pair_M2: npt.NDArray[np.float64] | None = np.empty((0, 2))
 
     def add_codes(self, code_N: IntVector, class_N: IntVector) -> None:
         """Take codes and classes of records in."""
@@ -121,12 +124,24 @@ class LabelSuspicion:
         np.minimum.at(self._low_C, class_N, value_N)
         np.maximum.at(self._high_C, class_N, value_N)
         self._present_C += np.bincount(class_N, minlength=len(self._present_C))
+        if self._pair_M2 is not None:
+            pair_N2 = np.column_stack([value_N, class_N])
+            pair_M2 = np.unique(np.concatenate([self._pair_M2, pair_N2]), axis=0)
+            # None once a number stands with two classes, or there are too many to be codes.
+            pure = len(np.unique(pair_M2[:, 0])) == len(pair_M2) <= CODES
+            self._pair_M2 = pair_M2 if pure else None
 
     def tells(self) -> bool:
         """Whether one look at the column gives the class away."""
         pure = bool(((self._count_KC > 0).sum(axis=1) <= 1).all())
         return (pure and _enough(self._count_KC.sum(axis=0))) or (
-            self._apart() and _enough(self._present_C)
+            (self._apart() or self._coded()) and _enough(self._present_C)
+        )
+
+    def _coded(self) -> bool:
+        """Whether numbers are codes, each of one class, and too few for that to be chance."""
+        return self._pair_M2 is not None and FEWEST * len(self._pair_M2) <= int(
+            self._present_C.sum()
         )
 
     def _apart(self) -> bool:
