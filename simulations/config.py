@@ -53,14 +53,23 @@ class DataConfig:
     Args:
         name: A built-in data set (`simulations.data.BUILT_IN`), or
         path: a CSV file with a header, or an `.npz` archive such as MedMNIST's.
+        each: Of invented data, how much every hospital gets: patients, images, series, or days of
+            a ward.
+        seed: Of invented data, what they are drawn from: another seed is another consortium under
+            the same law, on which settings can be chosen.
     """
 
     name: str | None = None
     path: Path | None = None
+    each: int | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.path is None):
             raise InputError("data", expected="either 'name' or 'path'")
+        for name, value, least in (("data.each", self.each, 1), ("data.seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise InputError(name, expected=f">= {least}", found=str(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +87,8 @@ class SimulationConfig:
         test_fraction: Share of patients held out at each hospital.
         seed: First seed: of partition, splits and, where asked for, noise.
         seeds: How many seeds.
-        baseline_steps: Most steps of the two baselines' optimiser; they end sooner at an optimum.
+        baseline_steps: Most steps of the two baselines' optimiser; they end sooner at an optimum,
+            and networks where patients kept aside for that say so (`simulations.baselines`).
         seeded_noise: Noise that can be repeated and protects nobody; for tests.
         engine: `inline` (in this process) or `ray` (Flower's simulation engine).
         output: Folder of results; left out, `results/NAME`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from client.data.source import read
 from client.data.tabular import CsvSource
@@ -43,8 +44,19 @@ def load_data(config: DataConfig) -> Data:
         config: A built-in name, or the path of a CSV file with a header or of an `.npz` archive.
 
     Raises:
-        InputError: There is no such table, it holds no records, or a package is missing.
+        InputError: There is no such table, it holds no records, or a package is missing; or data
+            that were not invented are asked for in another size.
     """
+    drawn = {"each": config.each, "seed": config.seed}
+    asked = {key: value for key, value in drawn.items() if value is not None}
+    if config.name in INVENTED:
+        return Data(INVENTED[config.name](**asked).table)
+    if asked:
+        raise InputError(
+            f"data.{next(iter(asked))}",
+            expected=f"none, but for invented data: {', '.join(sorted(INVENTED))}",
+            found=str(next(iter(asked.values()))),
+        )
     if config.path is not None:
         archive = config.path.suffix == ".npz"
         return _checked(config.path, load_npz(config.path) if archive else _csv(config.path))
@@ -52,7 +64,7 @@ def load_data(config: DataConfig) -> Data:
     if name not in BUILT_IN:
         raise InputError(
             f"no built-in data {name!r}",
-            expected=f"one of {', '.join(sorted(BUILT_IN))}",
+            expected=f"one of {', '.join(sorted((*BUILT_IN, *INVENTED)))}",
             remedy="or write 'path:' with a CSV file",
         )
     return BUILT_IN[name]()
@@ -80,16 +92,28 @@ def breast_cancer() -> Data:
     return Data({**table, "diagnosis": [classes[code] for code in found.target.tolist()]})
 
 
+class Invented(Protocol):
+    """Invented data."""
+
+    @property
+    def table(self) -> Cells:
+        """Their records, as they would stand in files."""
+
+
 BUILT_IN: dict[str, Callable[[], Data]] = {
     "breast_cancer": breast_cancer,
     "lung": lambda: Data(public_tables.lung()),
     "gbsg2": lambda: Data(public_tables.gbsg2()),
     "actg175": lambda: Data(public_tables.actg175()),
-    "lesions": lambda: Data(lesions().table),
-    "beats": lambda: Data(beats().table),
-    "wards": lambda: Data(wards().table),
-    "notes": lambda: Data(notes().table),
-    "admissions": lambda: Data(patients().table),
+}
+
+# Each takes `each` and `seed`.
+INVENTED: dict[str, Callable[..., Invented]] = {
+    "lesions": lesions,
+    "beats": beats,
+    "wards": wards,
+    "notes": notes,
+    "admissions": patients,
 }
 
 

@@ -45,14 +45,15 @@ class Beats:
     chance_N: FloatVector  # noqa: N815 - the shape is part of the name
 
 
-def beats(series: int = 2000, seed: int = 20261121) -> Beats:
-    """Four seconds at 50 Hz of two leads, evenly over the hospitals.
+def beats(each: int = 400, seed: int = 20261121) -> Beats:
+    """Four seconds at 50 Hz of two leads, of all hospitals.
 
     Args:
-        series: N.
+        each: Series at each hospital.
         seed: What they are drawn from.
     """
     rng = np.random.default_rng(seed)
+    series = each * len(HOSPITALS)
     low_N = rng.uniform(0.0, 0.3, size=series)
     pace_N = rng.uniform(50.0, 110.0, size=series)
     chance_N = sigmoid(PER_MILLIVOLT * (low_N - 0.15) + PER_BEAT * (pace_N - 80.0))

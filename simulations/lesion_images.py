@@ -36,14 +36,15 @@ class Lesions:
     chance_N: FloatVector  # noqa: N815 - the shape is part of the name
 
 
-def lesions(images: int = 2000, seed: int = 20261121) -> Lesions:
-    """Images of 1 x 24 x 24 from 0 to 255, evenly over the hospitals.
+def lesions(each: int = 400, seed: int = 20261121) -> Lesions:
+    """Images of 1 x 24 x 24 from 0 to 255 of all hospitals.
 
     Args:
-        images: N.
+        each: At each hospital.
         seed: What they are drawn from.
     """
     rng = np.random.default_rng(seed)
+    images = each * len(HOSPITALS)
     bright_N, age_N = rng.random(images), rng.integers(30, 91, size=images)
     hospital_N = np.arange(images) % len(HOSPITALS)
     chance_N = sigmoid(PER_BRIGHTNESS * (bright_N - 0.5) + PER_YEAR * (age_N - 60.0))

@@ -62,18 +62,18 @@ class Notes:
     chance_N: FloatArray  # noqa: N815 - the shape is part of the name
 
 
-def notes(patients: int = 400, seed: int = 20261121) -> Notes:
+def notes(each: int = 400, seed: int = 20261121) -> Notes:
     """Notes of all hospitals.
 
     Args:
-        patients: At each hospital.
+        each: At each hospital.
         seed: What they are drawn from.
     """
     rng = np.random.default_rng(seed)
     table: Cells = {name: [] for name in ("hospital", "age", "note", "sepsis")}
     chances: list[float] = []
     for place, hospital in enumerate(HOSPITALS):
-        for _ in range(patients):
+        for _ in range(each):
             age = float(rng.integers(30, 95))
             note, sum_of_findings = _note(place, rng)
             log_odds = BASE + AGE_SLOPE * (age - 60) + sum_of_findings

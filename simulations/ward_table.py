@@ -39,24 +39,24 @@ class Wards:
     spread: float
 
 
-def wards(days: int = 160, seed: int = 20261121) -> Wards:
+def wards(each: int = 160, seed: int = 20261121) -> Wards:
     """Days of all wards of all hospitals; a row asks for the beds a week later.
 
     Args:
-        days: Days with a forecast, after a first fortnight.
+        each: Days with a forecast of every ward, after a first fortnight.
         seed: What the errors are drawn from.
     """
     rng = np.random.default_rng(seed)
     rows: list[tuple[str, ...]] = []
     means: list[float] = []
-    length = 14 + days + AHEAD
+    length = 14 + each + AHEAD
     for hospital in HOSPITALS:
         for ward, level in zip(WARDS, LEVELS.tolist(), strict=True):
             mean_D = level + WEEK[np.arange(length) % 7]
             mean_D = mean_D + 3.0 * np.cos(2 * np.pi * np.arange(length) / 365.0)
             error_D = _remembering(length, rng)
             beds_D = np.maximum(mean_D + error_D, 0.0)
-            for day in range(14, 14 + days):
+            for day in range(14, 14 + each):
                 now = (beds_D[day], beds_D[day - AHEAD], float(beds_D[day - 6 : day + 1].mean()))
                 cells = [f"{value:.1f}" for value in (*now, beds_D[day + AHEAD])]
                 rows.append((hospital, ward, WEEKDAYS[day % 7], *cells))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,60 @@ def test_a_network_learns_what_no_line_can() -> None:
     line, network = _task(schema), _task(schema, model="mlp", hidden=[16])
     assert pooled_score(line, pooled(line, splits), splits) < 0.7
     assert pooled_score(network, pooled(network, splits), splits) > 0.95
+
+
+def _coin_flips(n: int, rows: int = 1) -> Records:
+    """Features that say nothing of the label, each patient's repeated."""
+    rng = np.random.default_rng(7)
+    x_NF, y_N = rng.normal(size=(n, 2)), rng.integers(2, size=n)
+    patient_N = np.repeat(np.arange(n), rows)
+    return Records(x_NF=x_NF[patient_N], y_N=y_N[patient_N], patient_N=patient_N)
+
+
+def _held_in(records: Records, test: Records) -> dict[str, Split]:
+    return {"north": Split(train=records, test=test, train_report=NOTHING, test_report=NOTHING)}
+
+
+def _training_loss(task: Task, records: Records, weights_P: Any) -> float:
+    return float(log_loss(records.y_N, task.predict(weights_P, records.x_NF)))
+
+
+def test_a_network_stops_before_it_knows_its_records_by_heart() -> None:
+    schema = {**SIGNS, "label": {"name": "ward", "classes": ["home", "ward"]}}
+    network, records = _task(schema, model="mlp", hidden=[64]), _coin_flips(120)
+    held = _held_in(records, records)
+    assert _training_loss(network, records, pooled(network, held)) > 0.6
+    # Rows of a patient who is kept aside would give the answer away.
+    rows = _coin_flips(120, rows=3)
+    assert _training_loss(network, rows, pooled(network, _held_in(rows, rows))) > 0.6
+
+
+def test_held_out_patients_do_not_decide_when_a_network_stops() -> None:
+    schema = {**SIGNS, "label": {"name": "ward", "classes": ["home", "ward"]}}
+    network, records = _task(schema, model="mlp", hidden=[8]), _coin_flips(60)
+    first, second = (_held_in(records, other) for other in (records, _coin_flips(9)))
+    np.testing.assert_array_equal(pooled(network, first), pooled(network, second))
+
+
+def test_patients_of_two_hospitals_are_different_people() -> None:
+    """Equal numbers at two hospitals do not make one patient of two."""
+    schema = {**SIGNS, "label": {"name": "ward", "classes": ["home", "ward"]}}
+    network = _task(schema, model="mlp", hidden=[8])
+    records = _coin_flips(60)
+    north, south = records.take(np.arange(60) < 30), records.take(np.arange(60) >= 30)
+    alike = replace(south, patient_N=north.patient_N)
+    together, apart = (
+        pooled(network, {**_held_in(north, north), "south": _held_in(part, north)["north"]})
+        for part in (south, alike)
+    )
+    np.testing.assert_array_equal(together, apart)
+
+
+@pytest.mark.parametrize("patients", [0, 1, 2])
+def test_a_network_without_anybody_to_keep_aside_is_trained_all_the_same(patients: int) -> None:
+    schema = {**SIGNS, "label": {"name": "ward", "classes": ["home", "ward"]}}
+    network, records = _task(schema, model="mlp", hidden=[4]), _coin_flips(patients)
+    assert np.isfinite(local_only(network, _held_in(records, records))["north"]).all()
 
 
 def test_more_records_outweigh_the_prior() -> None:

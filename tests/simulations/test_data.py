@@ -18,7 +18,7 @@ from server.jobs import Origin, resolve
 from server.requests import read_request
 from simulations.arrays import texts_of
 from simulations.config import DataConfig
-from simulations.data import load_data
+from simulations.data import INVENTED, load_data
 
 JOB = Path(__file__).parents[2] / "configs" / "jobs" / "breast_cancer.yaml"
 
@@ -44,6 +44,33 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(InputError, match="expected one of actg175, admissions"):
         load_data(DataConfig(name="lungs"))
+
+
+@pytest.mark.parametrize("name", sorted(INVENTED))
+def test_invented_data_have_the_size_and_the_seed_that_were_asked_for(name: str) -> None:
+    first, again, other = (
+        load_data(DataConfig(name=name, each=4, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert len(first) == {"wards": 4 * 3 * 5}.get(name, 4 * 5)
+    cells = [
+        {key: np.asarray(value).tolist() for key, value in d.table.items()}
+        for d in (first, again, other)
+    ]
+    assert cells[0] == cells[1] != cells[2]
+
+
+def test_public_data_are_as_they_are() -> None:
+    with pytest.raises(InputError, match=r"data\.each.*expected none, but for invented data"):
+        load_data(DataConfig(name="breast_cancer", each=3))
+    with pytest.raises(InputError, match=r"data\.seed.*expected none, but for invented data"):
+        load_data(DataConfig(name="breast_cancer", seed=3))
+
+
+def test_a_size_or_a_seed_below_the_least_is_refused() -> None:
+    with pytest.raises(InputError, match=r"data\.each"):
+        DataConfig(name="lesions", each=0)
+    with pytest.raises(InputError, match=r"data\.seed"):
+        DataConfig(name="lesions", seed=-1)
 
 
 def test_a_csv_file_becomes_columns(tmp_path: Path) -> None:
