@@ -92,6 +92,8 @@ class ColumnCounts:
             outside=sum(found.get(problem, 0) for problem in _CUT),
             unknown=found.get("unknown category", 0),
             bars=self._bars(),
+            unit=column.unit,
+            span=column.bounds if column.kind == "number" else None,
         )
         verdict, remedy = self._suspected(counted) or self._verdict(counted)
         return replace(counted, verdict=verdict, remedy=remedy)

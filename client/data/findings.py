@@ -46,6 +46,8 @@ class ColumnProfile:
         verdict: What a job makes of the cells that are counted here.
         remedy: What to do about it; empty where nothing need be done.
         bars: Cells by the schema's categories, or by equal parts of the schema's bounds.
+        unit: Of numbers, as the schema names it; empty where it names none.
+        span: The schema's bounds, in this unit, where bars are parts of them.
     """
 
     name: str
@@ -58,6 +60,8 @@ class ColumnProfile:
     verdict: Verdict = "ok"
     remedy: str = ""
     bars: tuple[Bar, ...] = ()
+    unit: str = ""
+    span: tuple[float, float] | None = None
 
     @property
     def clean(self) -> bool:

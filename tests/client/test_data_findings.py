@@ -101,6 +101,10 @@ class TestThePage:
         assert f"{ROWS} rows, {ROWS} usable, of 30 patients" in page.texts
         assert "no: 30" in page.texts
         assert "icu: 20" in page.texts
+        assert "glucose (mmol/l)" in page.texts
+        # The ends and the middle of the schema's bounds, below the bars.
+        assert re.search(r"highest bar: \d+", page.texts)
+        assert "3037.545" in page.texts
 
     def test_shows_no_value_and_obeys_none(self, ward: Ward) -> None:
         planted = {name: [f"<b>{SECRET}</b>", *cells[1:]] for name, cells in ward_cells().items()}
