@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from client.attempts import Attempts
+from client.confirmed import keep_confirmations
+from client.deliveries import Deliveries
 from client.enrolment import Enrolment
 from client.epochs import Epochs
 from client.hospital import Hospital
@@ -23,6 +25,7 @@ from client.session import Session, Sessions
 from client.withdraw import close_forgotten, end_job
 from learning.artefact import clear_stale
 from privacy.charges import is_digest
+from protocol.delivery_messages import HandOver, Offer, Vouch
 from protocol.errors import (
     BusyError,
     Code,
@@ -68,6 +71,7 @@ class Member:
         self._enrolment = Enrolment(hospital, sessions)
         self._epochs = Epochs(hospital, sessions)
         self._attempts = Attempts(hospital, sessions, self._enrolment, self._epochs)
+        self._deliveries = Deliveries(hospital)
         clear_stale(hospital.models)
 
     def answer(self, packet: Packet) -> Packet:
@@ -101,9 +105,18 @@ class Member:
                 step = read_body(packet, header, Step)
                 return self._once(packet, place, lambda s: self._attempts.step(step, header, s))
             case Stop.KIND:
-                read_body(packet, header, Stop)
-                return self._reply(self._stop(header), place)
+                stop = read_body(packet, header, Stop)
+                return self._reply(self._stop(stop, header), place)
+            case Offer.KIND | Vouch.KIND | HandOver.KIND:
+                return self._reply(self._deliver(packet, header), place)
         raise RefusalError(Code.VERSION, "a kind of message that this release does not know")
+
+    def _deliver(self, packet: Packet, header: Header) -> Body:
+        if packet.kind == Offer.KIND:
+            return self._deliveries.offer(read_body(packet, header, Offer), header)
+        if packet.kind == Vouch.KIND:
+            return self._deliveries.vouch(read_body(packet, header, Vouch), header)
+        return self._deliveries.hand_over(read_body(packet, header, HandOver), header)
 
     def _enrol(self, body: Enrol, header: Header) -> Enrolled:
         close_forgotten(self._hospital, self._sessions)
@@ -119,13 +132,16 @@ class Member:
         self._sessions.save(replace(self._session(place.job), request=request, reply=reply))
         return reply
 
-    def _stop(self, header: Header) -> Stopped:
+    def _stop(self, body: Stop, header: Header) -> Stopped:
         """Close the job; one that is closed already is closed."""
         job, ledger = header.job, self._hospital.ledger
-        begun = self._sessions.load(job) or self._sessions.recall(job)
+        session = self._sessions.load(job)
+        begun = session or self._sessions.recall(job)
         account = ledger.account(job)
         if begun is None and account is None:
             raise RefusalError(Code.SESSION, "no session of this job")
+        if session is not None:
+            keep_confirmations(self._hospital, session, body)
         if begun is not None or (account is not None and not account.finished):
             end_job(self._hospital, self._sessions, job, "stopped")
         return Stopped(head=ledger.statement())

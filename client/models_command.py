@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +14,12 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from client.confirmed import confirmed_by
 from client.export_command import export
 from client.model_store import REFERENCE, ModelStore, Reference
 from client.up_command import Config
 from learning.artefact import models, versions
+from learning.card import ModelCard
 from learning.card_page import page
 from learning.promotion import load_record, promote, remove, rollback, superseded
 from protocol.errors import FedwardError, InputError
@@ -97,7 +100,17 @@ def show(config: Config, model: Reference, *, as_json: Json = False) -> None:
     if as_json:
         typer.echo(card.to_bytes().decode(), nl=False)
     else:
-        Console().print(Markdown(page(card)))
+        Console().print(Markdown(page(card) + _confirmed(store.place(model), card)))
+
+
+def _confirmed(place: Path, card: ModelCard) -> str:
+    """Who else holds the model, in Markdown; nothing where no signatures are kept."""
+    found = confirmed_by(place)
+    if found is None:
+        return ""
+    told = "".join(f"- {name}: `{fingerprint}`\n" for name, fingerprint in sorted(found.items()))
+    head = f"## Who signed that they hold the same ({len(found)} of {card.cohort_size})"
+    return f"\n{head}\n\n{told}"
 
 
 @app.command("verify")
@@ -113,7 +126,9 @@ def verify_models(
     wrong = 0
     for place in places if model is None else [store.place(model)]:
         try:
-            typer.echo(f"verified {store.verify(place).label}")
+            card, found = store.verify(place), confirmed_by(place)
+            told = "" if found is None else f", confirmed by {', '.join(sorted(found))}"
+            typer.echo(f"verified {card.label}{told}")
         except FedwardError as error:
             wrong += 1
             typer.echo(f"refused {place.parent.name}/{place.name}: {error}", err=True)

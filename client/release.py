@@ -25,6 +25,7 @@ from client.training import (
 )
 from learning.task import Metric
 from privacy.channel import Channel
+from privacy.confirmation import confirm
 from privacy.envelope import weights_tag
 from privacy.plan import DpPlan, Partition
 from protocol.cohort import Cohort
@@ -99,6 +100,20 @@ class Releaser:
             model=self._told_model(body),
             update=update,
             counts=counts,
+            confirmation=self._confirmation() if body.finish else None,
+        )
+
+    def _confirmation(self) -> bytes | None:
+        """This hospital's word on the finished weights; clear runs have no key for it."""
+        keys = self.session.keys
+        if keys is None:
+            return None
+        return confirm(
+            self.weights,
+            self.cohort,
+            attempt=self._attempt,
+            data_key=keys.data,
+            key=self.hospital.key,
         )
 
     def _told_metrics(self, body: Step) -> Measured:

@@ -169,6 +169,15 @@ def commitment(data_key: bytes) -> bytes:
     return _mac(data_key, b"key-commit")
 
 
+def derived_key(data_key: bytes, purpose: str) -> bytes:
+    """HMAC(data key, "derived" and a purpose), 32 bytes: a key that tells nothing of the data key.
+
+    Source: Krawczyk 2010, Cryptographic Extraction and Key Derivation, section 3 (HMAC as the
+    pseudorandom function; the data key is uniform, so nothing needs to be extracted).
+    """
+    return _mac(data_key, b"derived ", purpose.encode())
+
+
 def weights_tag(data_key: bytes, *vectors_P: FloatVector) -> bytes:
     """HMAC of the current weights: equal at all members whose weights agree to the last bit.
 

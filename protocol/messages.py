@@ -208,10 +208,12 @@ class Stepped:
         model: The finished weights, where job and policy hand them to the coordinator.
         update: Encrypted, masked update.
         counts: Encrypted, masked evaluation counts.
+        confirmation: Signature over a keyed tag of the finished weights, see
+            `privacy.confirmation`.
     """
 
     KIND: ClassVar[str] = "stepped"
-    BLOBS: ClassVar[tuple[str, ...]] = ("model", "update", "counts")
+    BLOBS: ClassVar[tuple[str, ...]] = ("model", "update", "counts", "confirmation")
 
     weights_tag: str
     head: bytes
@@ -219,6 +221,7 @@ class Stepped:
     model: bytes | None = None
     update: bytes | None = None
     counts: bytes | None = None
+    confirmation: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +230,16 @@ class Stop:
 
     Args:
         reason: Why, for people.
+        attempt: The attempt that finished, 0 without a model.
+        confirmations: Members' signatures of the finished model by name, canonical bytes.
     """
 
     KIND: ClassVar[str] = "stop"
-    BLOBS: ClassVar[tuple[str, ...]] = ()
+    BLOBS: ClassVar[tuple[str, ...]] = ("confirmations",)
 
     reason: str
+    attempt: int = 0
+    confirmations: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from protocol.messages import (
     Stopped,
 )
 from server import terms
+from server.checkpoint import Finished
 from server.correspondence import Correspondence
 from server.harvest import Harvest
 from server.holding import Holding
@@ -119,6 +120,9 @@ class Attempts:
             holding.metrics = harvest.metrics
         if command.finish:
             holding.model = harvest.model
+            holding.finished = Finished(
+                attempt=command.attempt, confirmations=harvest.confirmations
+            )
         self.summed = sums is not None
         holding.keep(sums or ())
         return answers
@@ -134,7 +138,10 @@ class Attempts:
         """
         if wait_s is None:
             self._await(sites)
-        bodies = {site: Stop(reason=reason) for site in sites}
+        finished = self._holding.finished
+        told = to_canonical(finished.confirmations) if finished.confirmations else None
+        stop = Stop(reason=reason, attempt=finished.attempt, confirmations=told)
+        bodies = dict.fromkeys(sites, stop)
         place = self._holding.place(0)
 
         def take(site: str, body: Stopped) -> Answer:

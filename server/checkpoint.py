@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.canonical import to_canonical
 from protocol.config import decode
@@ -51,6 +51,19 @@ class Pending:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What members signed when they finished; `Stop` hands it on to all of them.
+
+    Args:
+        attempt: The attempt that finished, 0 before.
+        confirmations: Their signatures by name.
+    """
+
+    attempt: int = 0
+    confirmations: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Where a job stands between two commands.
 
@@ -62,6 +75,7 @@ class Checkpoint:
         metrics: Pooled metrics published so far.
         weights_tag: What hospitals last reported of their weights.
         model: The finished weights, where they were handed over.
+        finished: Members' confirmations of the model.
     """
 
     state: State
@@ -71,6 +85,7 @@ class Checkpoint:
     metrics: Metrics
     weights_tag: str
     model: bytes | None
+    finished: Finished = field(default_factory=Finished)
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -92,6 +107,7 @@ class Checkpoint:
                 metrics=self.metrics,
                 weights_tag=self.weights_tag,
                 model=None if self.model is None else _digest(self.model),
+                finished=self.finished,
             )
         )
 
@@ -123,6 +139,7 @@ class Checkpoint:
             metrics=outline.metrics,
             weights_tag=outline.weights_tag,
             model=None if outline.model is None else part(outline.model),
+            finished=outline.finished,
         )
 
 
@@ -143,6 +160,7 @@ class _Outline:
     metrics: Metrics
     weights_tag: str
     model: str | None
+    finished: Finished = field(default_factory=Finished)
 
 
 def _digest(data: bytes) -> str:

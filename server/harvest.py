@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from protocol.errors import Code, IntegrityError
 from protocol.messages import Stepped
+from protocol.signing import SIGNATURE_BYTES
 from server.checkpoint import Pending
 from server.launch import Metrics
 from server.sums import Collector
@@ -34,6 +35,7 @@ class Harvest:
         self._contributors: dict[str, list[str]] = {purpose: [] for purpose in collectors}
         self._metrics: list[Metrics] = []
         self._models: set[bytes | None] = set()
+        self.confirmations: dict[str, bytes] = {}
 
     def take(self, site: str, body: Stepped) -> Answer:
         """Add what a hospital released.
@@ -43,6 +45,8 @@ class Harvest:
         """
         payloads = {"update": body.update, "evaluation": body.counts}
         if any(payloads[purpose] is None for purpose in self._collectors):
+            return Answer(code=Code.FAILED)
+        if len(body.confirmation or bytes(SIGNATURE_BYTES)) != SIGNATURE_BYTES:
             return Answer(code=Code.FAILED)
         for purpose, collector in self._collectors.items():
             collector.check(site, payloads[purpose] or b"")
@@ -54,6 +58,8 @@ class Harvest:
         self._metrics.append(body.metrics)
         # A set: all hand over the same, which is then held once.
         self._models.add(body.model)
+        if body.confirmation is not None:
+            self.confirmations[site] = body.confirmation
         return Answer(key=body.weights_tag)
 
     @property

@@ -12,7 +12,7 @@ from protocol.cohort import Member as CohortMember
 from protocol.errors import IntegrityError
 from protocol.jobs import Job
 from protocol.messages import Place
-from server.checkpoint import Checkpoint, Pending, Seat
+from server.checkpoint import Checkpoint, Finished, Pending, Seat
 from server.launch import Metrics
 from server.terms import State
 
@@ -36,6 +36,7 @@ class Holding:
         self.metrics: Metrics = {}
         self.weights_tag = ""
         self.model: bytes | None = None
+        self.finished = Finished()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what another process held."""
@@ -45,6 +46,7 @@ class Holding:
         self.metrics = checkpoint.metrics
         self.weights_tag = checkpoint.weights_tag
         self.model = checkpoint.model
+        self.finished = checkpoint.finished
 
     def checkpoint(self, state: State) -> Checkpoint:
         """What a fresh process needs to go on from a state."""
@@ -56,6 +58,7 @@ class Holding:
             metrics=self.metrics,
             weights_tag=self.weights_tag,
             model=self.model,
+            finished=self.finished,
         )
 
     def keep(self, sums: Iterable[Pending]) -> None:
@@ -79,6 +82,7 @@ class Holding:
         self.snapshots = {}
         self.attestations = {}
         self.pending = {}
+        self.finished = Finished()
 
     @property
     def present(self) -> Cohort:
