@@ -143,7 +143,7 @@ def measure(kind: str, rows: int) -> dict[str, Any]:
         write(kind, rows, Path(folder))
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
         command = [sys.executable, __file__, "--child", kind, folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         return {"kind": kind, "file_mb": size / 1e6, **json.loads(done.stdout)}
 
 

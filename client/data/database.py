@@ -76,6 +76,7 @@ class SqlSource:
             ) as result:
                 for batch in result.partitions(rows):
                     yield rows_of(columns, batch)
+                    self._renew(connection)
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
@@ -112,11 +113,20 @@ class SqlSource:
         def connect() -> sqlite3.Connection:
             connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
             connection.execute("PRAGMA query_only = ON")
-            end = time.monotonic() + self.database.timeout_s
-            connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+            self._limit(connection)
             return connection
 
         return create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    def _limit(self, connection: sqlite3.Connection) -> None:
+        end = time.monotonic() + self.database.timeout_s
+        connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+
+    def _renew(self, connection: Connection) -> None:
+        """The next batch has its own time; PostgreSQL counts each fetch by itself."""
+        driver = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            self._limit(driver)
 
     def _postgresql(self, url: URL) -> Engine:
         with needs("sql", "PostgreSQL"):

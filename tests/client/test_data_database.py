@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,17 @@ class TestPasswords:
         (tmp_path / "password").chmod(0o600)
         source = of(ward.url(), "SELECT 1 AS a", tmp_path, password_file=Path("password"))
         assert source.columns() == ("a",)
+
+
+def test_time_is_bounded_for_each_batch_and_not_for_all(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "records.sqlite").close()
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    source = of("sqlite:///records.sqlite", f"{numbers} LIMIT 80000", tmp_path, timeout_s=0.5)
+    read_rows = 0
+    for batch in source.batches(["i"], rows=20_000):
+        read_rows += len(batch["i"])
+        time.sleep(0.3)  # what a node makes of a batch is not the database's time
+    assert read_rows == 80_000
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan")])
