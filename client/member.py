@@ -106,6 +106,20 @@ class Member:
                 return self._reply(self._stop(stop, header), place)
         raise RefusalError(Code.VERSION, "a kind of message that this release does not know")
 
+    def _enrol(self, body: Enrol, header: Header) -> Enrolled:
+        close_forgotten(self._hospital, self._sessions)
+        return self._enrolment.enrol(body, header)
+
+    def _once(self, packet: Packet, place: Place, act: Callable[[Session], Body]) -> Packet:
+        """Answer what releases or seals; the very same request gets the very same bytes."""
+        session = self._session(place.job)
+        request = hashlib.sha256(packet.header).hexdigest()
+        if session.request == request and session.reply is not None:
+            return session.reply
+        reply = self._reply(act(session), place)
+        self._sessions.save(replace(self._session(place.job), request=request, reply=reply))
+        return reply
+
     def _stop(self, body: Stop, header: Header) -> Stopped:
         """Close the job; one that is closed already is closed."""
         job, ledger = header.job, self._hospital.ledger
