@@ -27,13 +27,15 @@ def dense(x_NF: FloatArray, weight_OF: FloatArray, bias_O: FloatVector) -> Float
     """
     if 0 < weight_OF.size * len(x_NF) <= AT_ONCE:
         return _at_once(x_NF, weight_OF) + bias_O
-    sum_NO = np.zeros((len(x_NF), len(bias_O)))
-    product_NO = np.empty_like(sum_NO)
-    for feature, weight_O in enumerate(np.ascontiguousarray(weight_OF.T)):
-        np.multiply(x_NF[:, feature, None], weight_O, out=product_NO)
-        sum_NO += product_NO
-    sum_NO += bias_O
-    return sum_NO
+    # Rows last: there are more of them than outputs, and numpy is fast along the last axis.
+    sum_ON = np.zeros((len(bias_O), len(x_NF)))
+    product_ON = np.empty_like(sum_ON)
+    weight_FO1 = np.ascontiguousarray(weight_OF.T)[:, :, None]
+    for x_N, weight_O1 in zip(np.ascontiguousarray(x_NF.T), weight_FO1, strict=True):
+        np.multiply(x_N, weight_O1, out=product_ON)
+        sum_ON += product_ON
+    sum_ON += bias_O[:, None]
+    return np.ascontiguousarray(sum_ON.T)
 
 
 def _at_once(x_NF: FloatArray, weight_OF: FloatArray) -> FloatArray:

@@ -382,11 +382,17 @@ def _invented(column: Column, n: int, rng: np.random.Generator) -> Cells:
         return np.where(np.arange(column.length or 0) < end_N[:, None], word_NL, 0)
     if column.kind == "number":
         low, high = column.bounds
-        values: list[str | float | None] = list((low + (high - low) * rng.random(n)).tolist())
-    else:
-        choices = column.labels or ("0", "1")
-        values = [choices[code] for code in rng.integers(len(choices), size=n)]
-    if not column.may_be_missing:
-        return values
-    absent_N = rng.random(n) < 0.1
+        value_N = low + (high - low) * rng.random(n)
+        return np.where(_absent(column, n, rng), np.nan, value_N)
+    choices = column.labels or ("0", "1")
+    values = [choices[code] for code in rng.integers(len(choices), size=n)]
+    absent_N = _absent(column, n, rng)
     return [None if absent else value for value, absent in zip(values, absent_N, strict=True)]
+
+
+def _absent(column: Column, n: int, rng: np.random.Generator) -> BoolVector:
+    """Which of `n` invented values are missing: one in ten where any may be."""
+    if not column.may_be_missing:
+        return np.zeros(n, dtype=np.bool_)
+    missing_N: BoolVector = rng.random(n) < 0.1
+    return missing_N
