@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.admission import Admitted
+from learning.subgroups import beside
 from learning.task import Metric, Records
 from learning.trainer import train
 from privacy.engine import Engine
@@ -160,7 +161,8 @@ def plain_counts(local: Local, weights: FloatVector) -> FloatVector:
     """The same counts without noise; they stay here, or leave in clear runs on public data."""
     task, records = local.admitted.task, local.records
     probs_NC = task.predict(weights, records.x_NF)
-    return task.evaluation.counts(probs_NC, records.y_N, records.patient_N)
+    seen_NC = beside(task.schema, probs_NC, records.x_NF)
+    return task.evaluation.counts(seen_NC, records.y_N, records.patient_N)
 
 
 def pooled_metrics(

@@ -18,6 +18,7 @@ from learning.outcomes import Outcome
 from learning.outputs import Answers, Output
 from learning.preprocess import invent, invented_patients
 from learning.schema import Schema
+from learning.subgroup_evaluation import with_subgroups
 from learning.task import (
     Evaluation,
     FloatArray,
@@ -69,8 +70,8 @@ class Classifier(ABC):
 
     @property
     def evaluation(self) -> Evaluation:
-        """Hierarchical histograms of scores."""
-        return self.outcome.evaluation
+        """Hierarchical histograms of scores, and flat ones of subgroups."""
+        return with_subgroups(self.schema, self.outcome.evaluation, self.outcome.block)
 
     @property
     def measure(self) -> Measure:

@@ -62,6 +62,12 @@ def _column(column: Column) -> Column:
             found=column.kind,
             remedy="leave it out of the schema of a statistics job",
         )
+    if column.subgroup:
+        raise InputError(
+            f"column {column.name!r} is marked as telling subgroups apart",
+            expected="no mark in a statistics job, which evaluates nothing",
+            remedy="leave the mark out; 'group' of its curves tells survival by a column's values",
+        )
     if column.kind != "number":
         return replace(column, neutral=None, may_be_missing=True)
     low, high = column.bounds

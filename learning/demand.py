@@ -15,8 +15,19 @@ from learning.demand_evaluation import DemandEvaluation
 from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.outputs import Answers, Output
 from learning.preprocess import invent, invented_patients
+from learning.subgroup_evaluation import with_subgroups
+from learning.subgroup_parts import DemandBlock
 from learning.targets import targeted
-from learning.task import FloatArray, FloatVector, Measure, Recipe, Records, Report, Table
+from learning.task import (
+    Evaluation,
+    FloatArray,
+    FloatVector,
+    Measure,
+    Recipe,
+    Records,
+    Report,
+    Table,
+)
 from protocol.errors import InputError
 from protocol.tensors import Layout
 
@@ -93,8 +104,13 @@ class Demand(Chosen):
         """A forecast starts near the truth, so the path is short."""
         return Recipe(kappa=0.05 if self.options.model == "linear" else 0.2, rounds=20)
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """Everybody's counts, and losses and coverage of subgroups."""
+        return with_subgroups(self.schema, self.everybody, DemandBlock(self.everybody))
+
     @cached_property
-    def evaluation(self) -> DemandEvaluation:
+    def everybody(self) -> DemandEvaluation:
         """Pinball losses, coverage and absolute errors."""
         return DemandEvaluation(self.options.quantiles, *self.bounds, naive=self.anchor is not None)
 
@@ -181,7 +197,7 @@ class Demand(Chosen):
 
     def score(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
         """Exact R1."""
-        return self.evaluation.explained(predicted_NC, y_N)
+        return self.everybody.explained(predicted_NC, y_N)
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""

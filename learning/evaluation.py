@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learning.calibration import calibration
 from learning.histogram import LEVELS, TREE, tree_nodes
 from learning.metrics import binary_metrics, many_class_metrics
 from learning.task import FloatArray, FloatVector, IntVector, Metric
@@ -129,13 +130,17 @@ class ClassEvaluation:
         trees_C2T = counts_E[: 2 * TREE * self._pairs].reshape(-1, 2, TREE)
         if self._pairs == 1:
             found = temperature(trees_C2T[0], noise_std)
-            metrics = binary_metrics(trees_C2T[0], noise_std)
+            metrics = binary_metrics(trees_C2T[0], noise_std) | calibration(trees_C2T[0], noise_std)
             return metrics if found is None else {**metrics, NAME: found}
         confusion_CC = counts_E[trees_C2T.size :].reshape(len(self.classes), -1)
-        return many_class_metrics(
+        metrics = many_class_metrics(
             self.classes,
             trees_C2T,
             confusion_CC / CONFUSION_WEIGHT,
             noise_std,
             noise_std / CONFUSION_WEIGHT,
         )
+        for text, trees_2T in zip(self.classes, trees_C2T, strict=True):
+            points = calibration(trees_2T, noise_std)
+            metrics |= {f"{name}:{text}": metric for name, metric in points.items()}
+        return metrics

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learning.calibration import calibration
 from learning.counting import Counting, Raised, raised
 from learning.histogram import LEVELS, TREE, tree_nodes
 from learning.metrics import binary_metrics
@@ -95,4 +96,6 @@ class LabelEvaluation(Counting):
         for label, trees_2T in zip(self.labels, trees_L2T, strict=True):
             if (one := temperature(trees_2T, noise_std)) is not None:
                 found[f"{NAME}:{label}"] = one
+            points = calibration(trees_2T, noise_std)
+            found |= {f"{name}:{label}": metric for name, metric in points.items()}
         return found

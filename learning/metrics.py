@@ -43,7 +43,7 @@ def auroc(score_N: FloatVector, label_N: npt.NDArray[np.int64] | npt.NDArray[np.
     return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
 
 
-def _proportion(
+def proportion(
     count: FloatArray, part: FloatArray, whole: FloatArray, noise: Callable[[FloatArray], float]
 ) -> Metric | None:
     """Wilson's interval of a quotient of counts, widened by their noise.
@@ -69,7 +69,7 @@ def _f1(
     count: FloatArray, hit: FloatArray, wrong: FloatArray, noise: Callable[[FloatArray], float]
 ) -> Metric | None:
     """F1 by way of J = hits / (hits + wrong ones), a proportion, of which it is 2 J / (1 + J)."""
-    jaccard = _proportion(count, hit, hit + wrong, noise)
+    jaccard = proportion(count, hit, hit + wrong, noise)
     if jaccard is None:
         return None
     return Metric(*(2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high)))
@@ -98,10 +98,10 @@ def binary_metrics(trees_2T: FloatArray, noise_std: float) -> dict[str, Metric]:
     return _defined(
         {
             **ranked(leaf_2B, noise_std),
-            "accuracy": _proportion(leaf_2B, hit + clear, np.ones_like(leaf_2B), noise),
-            "recall": _proportion(leaf_2B, hit, hit + missed, noise),
-            "specificity": _proportion(leaf_2B, clear, clear + alarm, noise),
-            "precision": _proportion(leaf_2B, hit, hit + alarm, noise),
+            "accuracy": proportion(leaf_2B, hit + clear, np.ones_like(leaf_2B), noise),
+            "recall": proportion(leaf_2B, hit, hit + missed, noise),
+            "specificity": proportion(leaf_2B, clear, clear + alarm, noise),
+            "precision": proportion(leaf_2B, hit, hit + alarm, noise),
             "f1": _f1(leaf_2B, hit, missed + alarm, noise),
         }
     )
@@ -115,8 +115,8 @@ def _one_class(
     truly[index], called[:, index] = 1.0, 1.0
     hit = truly * called
     return {
-        "recall": _proportion(confusion_CC, hit, truly, noise),
-        "precision": _proportion(confusion_CC, hit, called, noise),
+        "recall": proportion(confusion_CC, hit, truly, noise),
+        "precision": proportion(confusion_CC, hit, called, noise),
         "f1": _f1(confusion_CC, hit, truly + called - 2 * hit, noise),
     }
 
@@ -151,7 +151,7 @@ def many_class_metrics(
         for name, metric in metrics.items()
     }
     diagonal, ones = np.eye(len(classes)), np.ones_like(confusion_CC)
-    accuracy = _proportion(confusion_CC, diagonal, ones, noise)
+    accuracy = proportion(confusion_CC, diagonal, ones, noise)
     return _defined({"accuracy": accuracy, **means, **named})
 
 

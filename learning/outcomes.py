@@ -21,6 +21,8 @@ from learning.metrics import auroc
 from learning.outputs import Answers, Output, texts
 from learning.preprocess import labelled
 from learning.schema import Schema
+from learning.subgroup_evaluation import Block
+from learning.subgroup_scores import ScoreBlock
 from learning.targets import targeted
 from learning.task import Evaluation, FloatArray, FloatVector, IntVector, Records, Report, Table
 from protocol.errors import InputError
@@ -38,6 +40,10 @@ class Outcome(Protocol):
     @property
     def evaluation(self) -> Evaluation:
         """How predictions are counted on held-out patients."""
+
+    @property
+    def block(self) -> Block:
+        """How those of one subgroup are."""
 
     def records(self, schema: Schema, table: Table) -> tuple[Records, Report]:
         """Turn raw columns into records; rows without a label or a patient are left out."""
@@ -97,6 +103,11 @@ class Classes:
     def evaluation(self) -> ClassEvaluation:
         """Hierarchical histograms of scores by class."""
         return ClassEvaluation(self.texts)
+
+    @property
+    def block(self) -> ScoreBlock:
+        """Flat histograms of scores by class."""
+        return ScoreBlock(self.texts)
 
     @cached_property
     def factor_C(self) -> FloatVector:  # noqa: N802 - the shape is part of the name
@@ -201,6 +212,11 @@ class Flags:
     def evaluation(self) -> LabelEvaluation:
         """Hierarchical histograms of each label's scores."""
         return LabelEvaluation(self.names)
+
+    @property
+    def block(self) -> ScoreBlock:
+        """Flat histograms of each label's scores."""
+        return ScoreBlock(self.names, labels=True)
 
     @cached_property
     def factor_L2(self) -> FloatArray:  # noqa: N802 - the shape is part of the name

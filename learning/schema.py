@@ -22,6 +22,9 @@ MOST_SPREADS = 1_000_000
 # Features of one array; a volume of 256 x 256 x 256 is as large as one may be.
 MOST_CELLS = 1 << 24
 
+# Values by which results are told apart; of more each would be too small to be told.
+MOST_SUBGROUPS = 16
+
 # Words of one text; a longer letter is cut off.
 MOST_WORDS = 1 << 16
 
@@ -75,6 +78,8 @@ class Column:
             an array for every number of it, a category (default: none of them), 0 or 1 of a flag
             (default 0); a text has none, since no words stand for a missing one.
         may_be_missing: Whether an indicator feature says that the value was missing.
+        subgroup: Whether results are told for each value, too: of a category or a flag, see
+            docs/evaluation.md for what it costs.
 
     >>> age = Column(name="age", kind="number", unit="years", low=0, high=120, centre=60)
     >>> age.middle, age.width, age.feature_names
@@ -94,6 +99,7 @@ class Column:
     categories: tuple[str | int, ...] = ()
     neutral: str | float | None = None
     may_be_missing: bool = False
+    subgroup: bool = False
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -106,6 +112,7 @@ class Column:
                 "low, high, centre, spread and molar_mass belong to numbers", found=self.kind
             )
         self._check_shape()
+        self._check_subgroup()
         if self.kind != "text" and self.length is not None:
             raise InputError("a length belongs to columns of kind 'text'", found=self.kind)
         checks = {
@@ -125,6 +132,23 @@ class Column:
                 f"shape of the array {self.name!r}",
                 expected=f"sizes of one or more axes, at most {MOST_CELLS} numbers together",
                 found=" x ".join(map(str, self.shape)) or "none",
+            )
+
+    def _check_subgroup(self) -> None:
+        if not self.subgroup:
+            return
+        if self.kind not in {"category", "flag"}:
+            raise InputError(
+                f"column {self.name!r} cannot tell subgroups apart",
+                expected="a category or flag",
+                found=self.kind,
+                remedy="leave the mark out, or add a category such as age groups at the source",
+            )
+        if len(self.categories) > MOST_SUBGROUPS:
+            raise InputError(
+                f"column {self.name!r} has too many subgroups",
+                expected=f"at most {MOST_SUBGROUPS} categories",
+                found=str(len(self.categories)),
             )
 
     def _check_number(self) -> None:
@@ -276,6 +300,12 @@ class Schema:
     def __post_init__(self) -> None:
         _distinct(tuple(column.name for column in self.columns), "columns", least=1)
         _distinct(self.column_names, "columns, label, targets, patient, time and site", least=2)
+        marked = [column.name for column in self.targets if column.subgroup]
+        if marked:
+            raise InputError(
+                f"target {marked[0]!r} cannot tell subgroups apart",
+                expected="the mark on one of the columns, which are known before the outcome",
+            )
         if self.scaled_by is not None and not _DIGEST.fullmatch(self.scaled_by):
             raise InputError("scaled_by", expected="the 64 hexadecimal digits of a job's digest")
 

@@ -9,6 +9,7 @@ gradient in the counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,7 +28,13 @@ def hanley_mcneil(theta: float, positives: float, negatives: float) -> float:
     return (theta * (1 - theta) + spread) / (positives * negatives)
 
 
-def _binned_auroc(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
+def binned_auroc(leaf_2B: FloatArray, noise: Callable[[FloatArray], float]) -> Metric | None:
+    """Area under the ROC curve, ties within a bin counted half.
+
+    Args:
+        leaf_2B: Negative and positive records by bin of their score, ascending; any bins.
+        noise: Variance of the noise of a quantity, from its gradient in the counts.
+    """
     negative_B, positive_B = leaf_2B
     negatives, positives = negative_B.sum(), positive_B.sum()
     if negatives <= 0 or positives <= 0:
@@ -40,7 +47,7 @@ def _binned_auroc(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
     return score_interval(
         value,
         lambda theta: hanley_mcneil(theta, *sizes),
-        leaf_variance(gradient_2B, noise_std),
+        noise(gradient_2B),
     )
 
 
@@ -112,7 +119,7 @@ def _calibration(leaf_2B: FloatArray, noise_std: float) -> Metric | None:
 def ranked(leaf_2B: FloatArray, noise_std: float) -> dict[str, Metric | None]:
     """Metrics of the scores of one class against the rest; limits may lie outside [0, 1]."""
     return {
-        "auroc": _binned_auroc(leaf_2B, noise_std),
+        "auroc": binned_auroc(leaf_2B, lambda gradient_2B: leaf_variance(gradient_2B, noise_std)),
         "auprc": _binned_auprc(leaf_2B, noise_std),
         "brier": _brier(leaf_2B, noise_std),
         "calibration_error": _calibration(leaf_2B, noise_std),

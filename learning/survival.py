@@ -14,11 +14,14 @@ from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid
 from learning.outputs import Answers, Output
 from learning.preprocess import invent, invented_patients
+from learning.subgroup_evaluation import with_subgroups
+from learning.subgroup_parts import SurvivalBlock
 from learning.survival_evaluation import SurvivalEvaluation
 from learning.survival_metrics import exact_concordance
 from learning.survival_times import check_intervals, check_timed, encode, ends
 from learning.targets import targeted
 from learning.task import (
+    Evaluation,
     FloatArray,
     FloatVector,
     IntVector,
@@ -84,8 +87,13 @@ class Survival(Chosen):
         """A network takes a longer path, and more rounds."""
         return LINEAR if self.options.model == "logistic" else DEEP
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """Everybody's counts, and predicted and observed survival of subgroups."""
+        return with_subgroups(self.schema, self.everybody, SurvivalBlock(len(self.cuts)))
+
     @cached_property
-    def evaluation(self) -> SurvivalEvaluation:
+    def everybody(self) -> SurvivalEvaluation:
         """Outcomes, squared errors and bins of survival, interval by interval."""
         return SurvivalEvaluation(tuple(np.diff(self.cuts, prepend=0.0).tolist()))
 

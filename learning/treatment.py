@@ -15,8 +15,11 @@ from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid, softmax
 from learning.outputs import Answers, Output, texts
 from learning.preprocess import invent, invented_patients
+from learning.subgroup_evaluation import with_subgroups
+from learning.subgroup_parts import TreatmentBlock
 from learning.targets import targeted
 from learning.task import (
+    Evaluation,
     FloatArray,
     FloatVector,
     IntVector,
@@ -117,8 +120,13 @@ class Treatment(Chosen):
         """A network takes a longer path, and more rounds."""
         return LINEAR if self.options.model == "logistic" else DEEP
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """Everybody's counts, and the rule's value for subgroups."""
+        return with_subgroups(self.schema, self.everybody, TreatmentBlock(self.everybody))
+
     @cached_property
-    def evaluation(self) -> TreatmentEvaluation:
+    def everybody(self) -> TreatmentEvaluation:
         """Values of the rule and of each treatment."""
         scarce = self.options.scarce
         cap = 1.0 / scarce if self.known_A is None else 1.0 / float(self.known_A.min())
@@ -241,7 +249,7 @@ class Treatment(Chosen):
         """
         if not len(y_N):
             raise InputError("the value of a rule needs records")
-        return self.evaluation.exact_value(predicted_NC, y_N)
+        return self.everybody.exact_value(predicted_NC, y_N)
 
     def generate(self, n: int, rng: np.random.Generator) -> Records:
         """Invent `n` records within the schema's bounds, for guards and tests."""

@@ -114,12 +114,17 @@ class TreatmentEvaluation(Counting):
         value_NA[row_N, given_N] += self._weights(predicted_NC, given_N) * rest_N
         return value_NA
 
-    def exact_value(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
-        """The rule's doubly robust value for records that are in one place, put into [0, 1]."""
+    def rule_values(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> FloatVector:
+        """Doubly robust value of the rule for each patient, within [-W, 1 + W]."""
         given_N, good_N = y_N.astype(np.int64) // 2, y_N.astype(np.int64) % 2
         value_NA = self._values(predicted_NC, given_N, good_N)
         chosen_N = recommended(predicted_NC, len(self.arms))
-        value = float(value_NA[np.arange(len(y_N)), chosen_N].mean())
+        value_N: FloatVector = value_NA[np.arange(len(y_N)), chosen_N]
+        return value_N
+
+    def exact_value(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> float:
+        """The rule's doubly robust value for records that are in one place, put into [0, 1]."""
+        value = float(self.rule_values(predicted_NC, y_N).mean())
         return min(max(value, 0.0), 1.0)
 
     def metrics(self, counts_E: FloatVector, noise_std: float = 0.0) -> dict[str, Metric]:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from learning.networks import set_weights
+from learning.subgroups import beside
 from learning.task import (
     Cells,
     FloatArray,
@@ -38,6 +39,11 @@ COLUMNS: list[dict[str, Any]] = [
     {"name": "crp", "kind": "number", "low": 0, "high": 500, "spread": 50, "may_be_missing": True},
     {"name": "sex", "kind": "category", "categories": ["female", "male"], "may_be_missing": True},
     {"name": "smoker", "kind": "flag"},
+]
+
+MARKED = [
+    {**column, "subgroup": True} if column["kind"] in {"category", "flag"} else column
+    for column in COLUMNS
 ]
 
 
@@ -121,7 +127,17 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 # What is counted of predictions does not ask where they came from: the first case of each kind.
 FIRST = [*{case.build().evaluation: name for name, case in reversed(CASES.items())}.values()]
-every_evaluation = pytest.mark.parametrize("case", [CASES[name] for name in FIRST], ids=FIRST)
+# A mark changes what is counted, and nothing else.
+MARKED_CASES = {
+    "marked diagnosis of patients": Case("diagnosis", {**TWO, "columns": MARKED, "patient": "pid"}),
+    "marked many classes": Case("diagnosis", {**FOUR, "columns": MARKED}),
+    "marked labels": Case("labels", {**MANY, "columns": MARKED}),
+    "marked survival": Case("survival", {**TIMED, "columns": MARKED}, {"intervals": 3}),
+    "marked treatment": Case("treatment", {**TREATED, "columns": MARKED}, LOTS),
+    "marked demand": Case("demand", {**COUNTED, "columns": MARKED}),
+}
+COUNTING = {name: CASES[name] for name in FIRST} | MARKED_CASES
+every_evaluation = pytest.mark.parametrize("case", COUNTING.values(), ids=COUNTING)
 
 # Tasks whose weights are no model: they read records and have a layout, and predict nothing.
 TABLES = {
@@ -168,6 +184,7 @@ def test_layout_is_the_models_parameters(case: Case) -> None:
 CHILD = """
 import hashlib, json, sys
 import numpy as np
+from learning.subgroups import beside
 from learning.task import load_task
 from protocol.jobs import Named
 found = {}
@@ -177,7 +194,8 @@ for title, (name, options, schema) in json.loads(sys.stdin.read()).items():
     assert len(weights) == task.layout().size
     records = task.generate(8, np.random.default_rng(0))
     probs = task.predict(weights, records.x_NF)
-    counts = task.evaluation.counts(probs, records.y_N, records.patient_N)
+    seen = beside(task.schema, probs, records.x_NF)
+    counts = task.evaluation.counts(seen, records.y_N, records.patient_N)
     task.evaluation.metrics(counts, 1.0)
     foreign = {"torch", "opacus", "flwr", "grpc", "ray", "tenseal", "privacy"} & set(sys.modules)
     found[title] = [hashlib.sha256(weights.tobytes()).hexdigest(), sorted(foreign)]
@@ -441,7 +459,7 @@ def scored(draw: st.DrawFn, task: Task) -> tuple[FloatArray, IntVector, IntVecto
     records = invented(task, rows, seed)
     probs_NC = task.predict(random_weights(task, seed) * sharpness, records.x_NF)
     patient_N = np.random.default_rng(seed).integers(draw(st.integers(1, 12)), size=rows)
-    return probs_NC, np.asarray(records.y_N), patient_N
+    return beside(task.schema, probs_NC, records.x_NF), np.asarray(records.y_N), patient_N
 
 
 @every_evaluation
@@ -454,11 +472,13 @@ def test_a_patients_counts_stay_within_the_bound_exactly(case: Case, data: st.Da
     assert vectors_UE.shape == (len(np.unique(patient_N)), task.evaluation.length)
     bound = Fraction(task.evaluation.norm) ** 2
     for vector_E in vectors_UE:
-        assert 0 < sum(Fraction(entry) ** 2 for entry in vector_E.tolist()) <= bound
-    exact = [sum(map(Fraction, column)) for column in vectors_UE.T.tolist()]
+        assert 0 < sum(Fraction(entry) ** 2 for entry in vector_E[vector_E != 0].tolist()) <= bound
+    raised_E = vectors_UE.any(axis=0)
+    exact = [sum(map(Fraction, column)) for column in vectors_UE.T[raised_E].tolist()]
     counts_E = task.evaluation.counts(probs_NC, y_N, patient_N)
     assert counts_E.dtype == np.float64
-    assert [Fraction(count) for count in counts_E.tolist()] == exact
+    assert [Fraction(count) for count in counts_E[raised_E].tolist()] == exact
+    assert not counts_E[~raised_E].any()
 
 
 @every_evaluation
@@ -474,6 +494,15 @@ def test_counts_add_up_over_hospitals(case: Case, data: st.DataObject) -> None:
     ]
     whole_E = task.evaluation.counts(probs_NC, y_N, patient_N)
     assert (halves[0] + halves[1] == whole_E).all()
+
+
+def reach(name: str) -> tuple[float, float]:
+    """Where a metric can lie."""
+    if name.startswith(("effect", "difference")):
+        return -1.0, 1.0
+    if name.startswith("gap:difference"):
+        return 0.0, 2.0
+    return (0.125, 8.0) if name.startswith("temperature") else (0.0, 1.0)
 
 
 @every_evaluation
@@ -495,8 +524,8 @@ def test_metrics_of_any_counts_are_ordered_and_within_their_range(
     if size == 0 and noise == 0:
         assert metrics == {}
     for name, metric in metrics.items():
-        least = -1 if name.startswith("effect") else 0
-        assert least <= metric.low <= metric.value <= metric.high <= 1
+        least, most = reach(name)
+        assert least <= metric.low <= metric.value <= metric.high <= most
         assert all(type(number) is float for number in (metric.value, metric.low, metric.high))
 
 
@@ -506,12 +535,15 @@ def test_noise_widens_every_interval(case: Case) -> None:
     records = invented(task, 200)
     probs_NC = task.predict(random_weights(task), records.x_NF)
     # Every record a patient of its own: no bin estimate then differs by shares.
-    counts_E = task.evaluation.counts(probs_NC, records.y_N, np.arange(200))
+    seen_NC = beside(task.schema, probs_NC, records.x_NF)
+    counts_E = task.evaluation.counts(seen_NC, records.y_N, np.arange(200))
     clean, noisy = task.evaluation.metrics(counts_E), task.evaluation.metrics(counts_E, 5.0)
-    assert clean.keys() == noisy.keys()
-    for name, metric in clean.items():
-        assert noisy[name].high - noisy[name].low > metric.high - metric.low, name
-        assert noisy[name].value == pytest.approx(metric.value, abs=1e-9)
+    # Too few for a statement are fewer without noise.
+    assert noisy.keys() <= clean.keys()
+    assert {name for name in clean.keys() - noisy.keys() if not {"@", " "} & set(name)} == set()
+    for name in noisy:
+        assert noisy[name].high - noisy[name].low > clean[name].high - clean[name].low, name
+        assert noisy[name].value == pytest.approx(clean[name].value, abs=1e-9)
 
 
 @every_table_too

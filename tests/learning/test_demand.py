@@ -93,7 +93,7 @@ def test_metrics_are_means_over_records() -> None:
 
 def test_r1_is_one_for_the_truth_and_zero_for_constants() -> None:
     y_N = np.arange(0.0, 40.0)
-    evaluation = task().evaluation
+    evaluation = task().everybody
     assert evaluation.explained(np.repeat(y_N[:, None], 3, axis=1), y_N) == 1
     constant = np.quantile(y_N, [0.1, 0.5, 0.9], method="inverted_cdf")
     assert evaluation.explained(np.tile(constant, (40, 1)), y_N) == pytest.approx(0)

@@ -48,7 +48,7 @@ def counted(survival_NT: FloatArray, code_N: IntVector) -> FloatVector:
 
 
 def evaluation() -> SurvivalEvaluation:
-    return task(intervals=8).evaluation
+    return task(intervals=8).everybody
 
 
 def test_outcomes_are_coded_by_intervals_survived() -> None:

@@ -132,8 +132,8 @@ def test_a_recommendation_has_an_effect_against_the_first_treatment() -> None:
 def test_known_propensities_are_predicted_and_cap_the_weights() -> None:
     one = task(**LOTS)
     assert one.predict(one.initial(0), np.zeros((1, 1))).tolist() == [[0.5, 0.5, 0.5, 0.5]]
-    assert one.evaluation.cap == 2
-    assert task(scarce=0.1).evaluation.cap == 10
+    assert one.everybody.cap == 2
+    assert task(scarce=0.1).everybody.cap == 10
     assert one.layout().size < task().layout().size
 
 
