@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from protocol.errors import InputError
-from simulations.config import Arm, Engine, Simulation, read_simulation
+from simulations.config import Engine, Simulation, read_simulation
 
 BUILT_IN = (
     "demo",
@@ -60,10 +59,11 @@ def simulate(
     if chosen.request.task.name == "statistics":
         _describe(chosen, console, out=out, keep=keep, as_json=as_json)
         return
-    from simulations.report import save, table  # noqa: PLC0415 - matplotlib is slow to import
-    from simulations.sweep import run  # noqa: PLC0415 - and so is torch
+    from simulations.progress import Bar  # noqa: PLC0415 - torch is slow to import
+    from simulations.report import save, table  # noqa: PLC0415 - and so is matplotlib
+    from simulations.sweep import run  # noqa: PLC0415
 
-    with _Bar(console) as bar:
+    with Bar(console) as bar:
         result = run(chosen, watch=bar.show, keep=keep)
     saved = save(result, _folder(chosen, out))
     if as_json:
@@ -77,10 +77,11 @@ def _describe(
     chosen: Simulation, console: Console, *, out: Path | None, keep: Path | None, as_json: bool
 ) -> None:
     """Tables instead of models: what was released beside what is true."""
-    from simulations.tables import compare  # noqa: PLC0415 - torch is slow to import
+    from simulations.progress import Bar  # noqa: PLC0415 - torch is slow to import
+    from simulations.tables import compare  # noqa: PLC0415
     from simulations.tables_report import save, table  # noqa: PLC0415 - and so is matplotlib
 
-    with _Bar(console) as bar:
+    with Bar(console) as bar:
         compared = compare(chosen, watch=bar.show, keep=keep)
     saved = save(compared, _folder(chosen, out))
     if as_json:
@@ -121,46 +122,4 @@ def _chosen(name: str, *, seeds: int | None, engine: str | None) -> Simulation:
         if engine not in engines:
             raise InputError("engine", expected="inline or ray", found=engine)
         config = replace(config, engine=engines[engine])
-    return Simulation(config, simulation.request)
-
-
-class _Bar:
-    """One line of progress on a terminal: which arm, which round, how long."""
-
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} runs"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, progress: object) -> None:
-        """Show where the sweep is."""
-        from simulations.sweep import Progress as Step  # noqa: PLC0415 - imported by then
-
-        if not isinstance(progress, Step):
-            return
-        event = progress.event
-        detail = "" if event is None else f", {event.detail}"
-        self._progress.update(
-            self._task,
-            description=f"{_title(progress.arm)}, seed {progress.seed}{detail}",
-            completed=progress.done,
-            total=progress.total,
-        )
-
-
-def _title(arm: Arm) -> str:
-    return arm.arm if arm.epsilon is None else f"{arm.arm} at epsilon {arm.epsilon:g}"
+    return replace(simulation, config=config)

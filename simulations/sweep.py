@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from learning.task import FloatVector, Records, Task, load_task
 from privacy.guards import run_guards
 from privacy.he.sum import SumProcess
 from protocol.errors import FedwardError, InputError
+from protocol.jobs import Job
 from server.jobs import resolve
 from server.launch import Event, Outcome
 from simulations.arrays import Cells, rows_of, texts_of
@@ -25,6 +26,7 @@ from simulations.data import Data, load_data
 from simulations.engine import run_job
 from simulations.partition import deal
 from simulations.results import HospitalSummary, Result, Row
+from simulations.scaling import scaled, spent
 
 SEEDED_NOTE = "noise was seeded: these runs protect nobody"
 
@@ -38,13 +40,17 @@ class Progress:
         seed: Its seed.
         done: Runs that are over.
         total: Runs in all.
-        event: What happened in the run, None when it begins or ends.
+        arms: Runs of one seed; every seed has the same, in the same order.
+        share: How much of the run is done, 0 to 1; 0 where nothing tells.
+        event: What happened in the run, None when it begins.
     """
 
     arm: Arm
     seed: int
     done: int
     total: int
+    arms: int
+    share: float = 0.0
     event: Event | None = None
 
 
@@ -57,6 +63,8 @@ class _Tally:
 
     arm: Arm
     epsilon_worst: float | None = None
+    epsilon_table: float | None = None
+    epsilon_both: float | None = None
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     bytes_up: list[int] = field(default_factory=list)
@@ -69,7 +77,18 @@ class _Tally:
             scores=tuple(self.scores),
             seconds_per_round=float(np.median(self.seconds)) if self.seconds else None,
             bytes_up_per_round=int(np.median(self.bytes_up)) if self.bytes_up else None,
+            epsilon_table=self.epsilon_table,
+            epsilon_both=self.epsilon_both,
         )
+
+    def charge(self, job: Job, table: Job | None, consortium: Consortium) -> None:
+        """Note what a private arm's jobs cost."""
+        if self.arm.epsilon is None:
+            return
+        self.epsilon_worst = job.privacy.epsilon_worst
+        if table is not None:
+            self.epsilon_table = table.privacy.epsilon
+            self.epsilon_both = max(self.epsilon_both or 0.0, spent(consortium))
 
 
 def run(
@@ -112,7 +131,9 @@ def run(
             bench = _Bench(simulation, data, task, seed, child, keep)
             for place, tally in enumerate(tallies):
                 done = index * len(tallies) + place
-                progress = Progress(arm=tally.arm, seed=seed, done=done, total=total)
+                progress = Progress(
+                    arm=tally.arm, seed=seed, done=done, total=total, arms=len(tallies)
+                )
                 watch(progress)
                 digest = bench.run(tally, watch, progress) or digest
             summaries = summaries or bench.summaries()
@@ -195,31 +216,29 @@ class _Bench:
 
     def _federated(self, folder: Path, tally: _Tally, watch: Watch, progress: Progress) -> str:
         consortium = self._found(folder)
-        request = self._simulation.job_request(tally.arm, declared(self.splits))
+        request, table = scaled(
+            self._simulation, tally.arm, declared(self.splits), consortium, self._child
+        )
         job = resolve(request, consortium.origin())
 
         def observe(event: Event) -> None:
             if event.kind == "round":
                 tally.seconds.append(event.seconds)
                 tally.bytes_up.append(event.bytes_up)
-            watch(
-                Progress(
-                    arm=progress.arm,
-                    seed=progress.seed,
-                    done=progress.done,
-                    total=progress.total,
-                    event=event,
-                )
-            )
+            share = min(1.0, event.round / job.training.rounds)
+            watch(replace(progress, share=share, event=event))
 
         outcome = run_job(
             consortium, job, engine=self._config.engine, watch=observe, child=self._child
         )
         _require_completed(tally.arm, outcome)
-        if tally.arm.epsilon is not None:
-            tally.epsilon_worst = job.privacy.epsilon_worst
+        tally.charge(job, table, consortium)
         model = load(folder / consortium.names[0] / "models" / job.name / "1")
-        tally.scores.append(pooled_score(self._task, model.weights_P, self.splits))
+        task, splits = self._task, self.splits
+        if table is not None:
+            task = load_task(request.task, request.schema)
+            splits = consortium.splits(task)
+        tally.scores.append(pooled_score(task, model.weights_P, splits))
         return model.card.digests.weights
 
     def _found(self, folder: Path) -> Consortium:
@@ -231,8 +250,8 @@ class _Bench:
             dataset=config.name,
             test_fraction=config.test_fraction,
             modes=("distributed", "local", "none"),
-            strategies=("fedsgd", "fedavg", "fedprox", *chosen),
-            tasks=(self._simulation.request.task.name,),
+            strategies=("fedsgd", "fedavg", "fedprox", "tally", *chosen),
+            tasks=(self._simulation.request.task.name, "statistics"),
             noise_seed=self._seed if config.seeded_noise else None,
             split_seed=self._seed,
         )

@@ -15,14 +15,11 @@ from learning.table_one import TableOne
 from learning.tables import table_one
 from learning.task import load_task
 from privacy.he.sum import SumProcess
-from protocol.errors import FedwardError, InputError
-from protocol.jobs import Publication
-from server.jobs import resolve
-from server.released import noise_of
+from protocol.errors import InputError
 from simulations.config import FEDERATED, Arm, Simulation
 from simulations.consortium import Consortium, declared, found
 from simulations.data import load_data
-from simulations.engine import run_job
+from simulations.scaling import release
 from simulations.sweep import SEEDED_NOTE, Progress, dealt
 
 
@@ -108,7 +105,8 @@ def compare(
     with SumProcess() as child, tempfile.TemporaryDirectory(prefix="fedward-") as scratch:
         for place, arm in enumerate(config.arms):
             folder = (keep or Path(scratch)) / f"{place}-{arm.arm}"
-            watch(Progress(arm=arm, seed=config.seed, done=place, total=len(config.arms)))
+            runs = len(config.arms)
+            watch(Progress(arm=arm, seed=config.seed, done=place, total=runs, arms=runs))
             consortium = found(
                 folder,
                 shares,
@@ -162,18 +160,12 @@ def _told(
 ) -> Told:
     task = _task(simulation)
     request = simulation.job_request(arm, declared(consortium.splits(task)))
-    request = replace(request, publication=Publication(metrics=False, model=True))
-    job = resolve(request, consortium.origin())
-    outcome = run_job(consortium, job, engine=simulation.config.engine, child=child)
-    if outcome.model is None:
-        raise FedwardError(f"arm {arm.arm!r} ended without a table", found=outcome.reason)
-    sums_P = np.frombuffer(outcome.model, dtype="<f8").astype(np.float64)
-    table = table_one(task, sums_P, noise_of(job, len(job.sites)))
+    was = release(consortium, request, simulation, child)
     return Told(
         arm=arm,
-        table=table,
-        epsilon_worst=None if arm.epsilon is None else job.privacy.epsilon_worst,
-        covered=covered(table, truth),
+        table=was.table,
+        epsilon_worst=None if arm.epsilon is None else was.job.privacy.epsilon_worst,
+        covered=covered(was.table, truth),
     )
 
 
