@@ -9,8 +9,9 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from serving.payloads import BYTES, Reply, Request, Tensor, from_raw, from_values, to_raw
 from serving.refusal import Kind, Refusal, invalid
@@ -49,12 +50,11 @@ def pack(body: bytes, accepted: str) -> tuple[bytes, str]:
 
 
 def read_request(
-    model: str, version: str, body: bytes, header_length: str
+    version: str, body: bytes, header_length: str
 ) -> tuple[Request, Mapping[str, bool]]:
     """An inference request.
 
     Args:
-        model: From the path.
         version: From the path, empty where there is none.
         body: JSON, and raw tensors behind it.
         header_length: Length of the JSON as the client states it, empty for all.
@@ -70,7 +70,7 @@ def read_request(
     document = read_document(head)
     inputs, start = [], 0
     for entry in _list(document.get("inputs"), "inputs"):
-        tensor, used = _tensor(_mapping(entry, "an input"), tail[start:])
+        tensor, used = _tensor(_mapping(entry, "an input"), tail, start)
         inputs.append(tensor)
         start += used
     if start != len(tail):
@@ -79,8 +79,9 @@ def read_request(
     names = [_text(one.get("name"), "an output's name") for one in wanted]
     binary = {name: _flag(one, "binary_data") for name, one in zip(names, wanted, strict=True)}
     binary[""] = _flag(document, "binary_data_output")
-    request = Request(model=model, version=version, inputs=tuple(inputs), outputs=tuple(names))
-    return replace(request, id=_text(document.get("id", ""), "id")), binary
+    called = _text(document.get("id", ""), "id")
+    request = Request(version=version, id=called, inputs=tuple(inputs), outputs=tuple(names))
+    return request, binary
 
 
 def read_document(body: bytes) -> Mapping[str, Any]:
@@ -90,10 +91,31 @@ def read_document(body: bytes) -> Mapping[str, Any]:
         Refusal: The body is none.
     """
     try:
-        document = json.loads(body)
+        document = orjson.loads(body)
+    except ValueError:
+        # Python's own clients write NaN, and half a character, which are no JSON.
+        document = _lenient(body)
+    return _mapping(document, "the request")
+
+
+def _lenient(body: bytes) -> object:
+    try:
+        return json.loads(body)
     except (ValueError, RecursionError):
         raise invalid("a body", expected="JSON") from None
-    return _mapping(document, "the request")
+
+
+def to_json(document: object) -> bytes:
+    """A document's bytes; what is no number is null.
+
+    >>> to_json({"median": [float("nan"), 0.1]}), len(to_json("half a letter: " + chr(0xD83D)))
+    (b'{"median":[null,0.1]}', 23)
+    """
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        # Half a character came with the request, and goes back as it came.
+        return json.dumps(document, separators=(",", ":")).encode()
 
 
 def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | None]:
@@ -109,7 +131,7 @@ def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | 
             raw.append(to_raw(tensor))
             entry["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            entry["data"] = _values(tensor)
+            entry["data"] = tensor.array.reshape(-1).tolist()
         outputs.append(entry)
     document = {
         "model_name": reply.model,
@@ -119,16 +141,8 @@ def write_reply(reply: Reply, binary: Mapping[str, bool]) -> tuple[bytes, int | 
     }
     if reply.id:
         document["id"] = reply.id
-    head = json.dumps(document, separators=(",", ":")).encode()
+    head = to_json(document)
     return b"".join([head, *raw]), len(head) if raw else None
-
-
-def _values(tensor: Tensor) -> list[Any]:
-    """Values in a row; JSON has no NaN, so what is none is null."""
-    values: list[Any] = tensor.array.reshape(-1).tolist()
-    if tensor.datatype.startswith("FP"):
-        return [None if value != value else value for value in values]  # noqa: PLR0124
-    return values
 
 
 def _parted(body: bytes, header_length: str) -> tuple[bytes, bytes]:
@@ -140,8 +154,8 @@ def _parted(body: bytes, header_length: str) -> tuple[bytes, bytes]:
     return body[: int(header_length)], body[int(header_length) :]
 
 
-def _tensor(entry: Mapping[str, Any], tail: bytes) -> tuple[Tensor, int]:
-    """A tensor, and how many raw bytes it took."""
+def _tensor(entry: Mapping[str, Any], tail: bytes, start: int) -> tuple[Tensor, int]:
+    """A tensor, and how many raw bytes it took of those from a place on."""
     name = _text(entry.get("name"), "an input's name")[:256]
     datatype = _text(entry.get("datatype"), f"input {name!r}: datatype")
     shape = _list(entry.get("shape"), f"input {name!r}: shape")
@@ -151,9 +165,9 @@ def _tensor(entry: Mapping[str, Any], tail: bytes) -> tuple[Tensor, int]:
         if datatype == BYTES and not all(isinstance(one, str | list | None) for one in values):
             raise invalid(f"input {name!r}: data", expected="text")
         return from_values(name, datatype, shape, values), 0
-    if type(size) is not int or not 0 <= size <= len(tail) or "data" in entry:
+    if type(size) is not int or not 0 <= size <= len(tail) - start or "data" in entry:
         raise invalid(f"input {name!r}: binary_data_size", expected="a size within the body")
-    return from_raw(name, datatype, shape, tail[:size]), size
+    return from_raw(name, datatype, shape, tail[start : start + size]), size
 
 
 def _flag(entry: Mapping[str, Any], name: str) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NewType
 
 from serving.answering import FLAGS
 from serving.batching import SMALL
@@ -22,6 +22,9 @@ from serving.refusal import Kind, Refusal, invalid
 from serving.tokens import Gate, Scope
 
 EXTENSIONS = ("binary_tensor_data",)
+
+Admitted = NewType("Admitted", str)
+"""Name of a model that somebody may ask now: there is none but inside `DataPlane.entered`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +92,18 @@ class DataPlane:
             return False
         return True
 
-    def model_ready(self, name: str, version: str = "") -> bool:
-        """Whether a version can be asked."""
+    def model_ready(self, caller: Caller, name: str, version: str = "") -> bool:
+        """Whether a version can be asked; whoever may predict with it or read about it may know.
+
+        Raises:
+            Refusal: The caller may do neither: what is served is nobody else's business.
+        """
+        if not self.admits(caller, "predict", name):
+            self.admit(caller, "read", name)
+        return self.can_answer(name, version)
+
+    def can_answer(self, name: str, version: str = "") -> bool:
+        """Whether a version is loaded, and the server is not about to end."""
         try:
             self.catalogue.find(name, version)
         except Refusal:
@@ -128,50 +141,63 @@ class DataPlane:
         known = name if name in self.catalogue.names else "unknown"
         return self.metrics.metered(known, protocol)
 
-    def feedback(self, caller: Caller, name: str, version: str, document: Mapping[str, Any]) -> int:
+    @asynccontextmanager
+    async def entered(
+        self, caller: Caller, scope: Scope, model: str, left_s: float | None = None
+    ) -> AsyncIterator[Admitted]:
+        """A place among the requests under way, for as long as one may take.
+
+        A translator enters before it reads a request, so that limits hold before memory is taken.
+
+        Args:
+            caller: Who asks.
+            scope: What for.
+            model: Which model.
+            left_s: How long the client waits; None where it does not say.
+
+        Raises:
+            Refusal: The caller may not ask this or not now, or the time was over.
+        """
+        client = self.admit(caller, scope, model)
+        deadline_s = self.deadline_s if left_s is None else min(left_s, self.deadline_s)
+        with self.turnstile.enter(client):
+            try:
+                async with asyncio.timeout(deadline_s):
+                    yield Admitted(model)
+            except TimeoutError:
+                told = "no whole request, or no answer, in time"
+                raise Refusal(Kind.DEADLINE, told, expected=f"{deadline_s:g} s") from None
+
+    def feedback(self, model: Admitted, version: str, document: Mapping[str, Any]) -> int:
         """Take note of what came true.
 
         Returns:
             How many labels were taken.
 
         Raises:
-            Refusal: The document is wrong, or the caller may not say so.
+            Refusal: The document is wrong.
         """
-        client = self.admit(caller, "feedback", name)
-        with self.turnstile.enter(client):
-            model = self.catalogue.find(name, version).model
-            found = read_feedback(model.task, document, self.most_rows)
-            self.monitor.add(model.card.label, found)
-            return len(found.label_N)
+        found = self.catalogue.find(model, version).model
+        told = read_feedback(found.task, document, self.most_rows)
+        self.monitor.add(found.card.label, told)
+        return len(told.label_N)
 
-    async def infer(self, caller: Caller, request: Request, left_s: float | None = None) -> Reply:
+    async def infer(self, model: Admitted, request: Request) -> Reply:
         """Predictions of the rows of a request.
 
         Args:
-            caller: Who asks.
+            model: Which model predicts.
             request: What is asked.
-            left_s: How long the client waits; None where it does not say.
 
         Raises:
-            Refusal: The request is wrong, too much, or may not be asked by this caller.
+            Refusal: The request is wrong or too much.
         """
-        client = self.admit(caller, "predict", request.model)
-        deadline_s = self.deadline_s if left_s is None else min(left_s, self.deadline_s)
-        with self.turnstile.enter(client):
-            try:
-                async with asyncio.timeout(deadline_s):
-                    return await self._infer(request)
-            except TimeoutError:
-                raise Refusal(
-                    Kind.DEADLINE, "no answer in time", expected=f"{deadline_s:g} s"
-                ) from None
-
-    async def _infer(self, request: Request) -> Reply:
-        served = self.catalogue.find(request.model, request.version)
+        served = self.catalogue.find(model, request.version)
         datatypes, explaining = served.datatypes, served.explaining
-        known = [*datatypes, *(() if explaining is None else explaining.names)]
-        if unknown := [name for name in request.outputs if name not in known]:
-            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(known))
+        if request.outputs:
+            known = [*datatypes, *(() if explaining is None else explaining.names)]
+            if unknown := [name for name in request.outputs if name not in known]:
+                raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(known))
         cells = sum(tensor.array.size for tensor in request.inputs)
         schema = served.model.task.schema
         if cells <= SMALL:

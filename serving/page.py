@@ -81,7 +81,7 @@ def _version(plane: DataPlane, name: str, version: str) -> Mapping[str, Any]:
     card, watched = served.model.card, plane.monitor.watch(served.model)
     return {
         **_card(card),
-        "current": plane.model_ready(name) and plane.catalogue.find(name) is served,
+        "current": plane.can_answer(name) and plane.catalogue.find(name) is served,
         "alerts": sorted(watched.look()),
         "asked": watched.drift.rows,
         "reference": _reference(watched),

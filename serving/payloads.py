@@ -55,14 +55,12 @@ class Request:
     """An inference request.
 
     Args:
-        model: The model's name.
-        version: Its version as text, empty for the one in use.
+        version: Version of the model as text, empty for the one in use.
         id: What the client calls the request.
         inputs: Its tensors.
         outputs: Names of the outputs that it wants, empty for all.
     """
 
-    model: str
     version: str = ""
     id: str = ""
     inputs: tuple[Tensor, ...]

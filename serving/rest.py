@@ -1,53 +1,49 @@
-"""The Open Inference Protocol over HTTP: one thin translator, nothing is decided here."""
+"""The Open Inference Protocol over HTTP: one thin translator, nothing is decided here.
+
+Predictions are asked a thousand times for each other question, so they go past the routing, whose
+time would be most of theirs.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import version as installed
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from protocol.errors import FedwardError
 from serving.bodies import pack, read_document, read_request, unpack, write_reply
 from serving.config import is_loopback
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
+from serving.exchange import Asked, answer, problem_of, read_body
 from serving.metrics import CONTENT_TYPE
 from serving.openapi import document
 from serving.page import HEADERS, page
 from serving.refusal import Kind, Refusal, invalid
 
-log = logging.getLogger("fedward.serving")
-LENGTH = "Inference-Header-Content-Length"
-STATUS = {
-    Kind.INVALID: 400,
-    Kind.UNAUTHENTICATED: 401,
-    Kind.FORBIDDEN: 403,
-    Kind.UNKNOWN: 404,
-    Kind.TOO_LARGE: 413,
-    Kind.TOO_MANY: 429,
-    Kind.UNAVAILABLE: 503,
-    Kind.DEADLINE: 504,
-}
+LENGTH = b"inference-header-content-length"
 _HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?")
+_INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starlette:
+def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> ASGIApp:
     """The application.
 
     Args:
         plane: What answers.
         most_bytes: Largest body, unpacked.
-        local: Whether only this machine reaches it, without tokens: then the page needs none.
+        local: Whether only this machine reaches it, without tokens: then the page needs none, and
+            whoever asks must call this machine by its own name.
     """
     rest = _Rest(plane, most_bytes, local=local)
     gets = {
@@ -58,23 +54,68 @@ def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> Starl
         "/v2/health/ready": rest.ready,
         "/v2": rest.server,
     }
-    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+    for model in _MODELS:
         gets |= {model: rest.model, f"{model}/ready": rest.model_ready}
-    # Routes are tried in order: what is asked most stands first.
-    routes = [
-        Route(f"{model}/infer", _answered(rest.infer), methods=["POST"])
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-    ]
-    routes += [
-        Route(f"{model}/feedback", _answered(rest.feedback), methods=["POST"])
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
-    ]
+    posts = {f"{model}/feedback": rest.feedback for model in _MODELS}
+    routes = [Route(path, _answered(handler), methods=["POST"]) for path, handler in posts.items()]
     routes += [Route(path, _answered(handler), methods=["GET"]) for path, handler in gets.items()]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+    # What is no POST is told so.
+    infer = _Infer(plane, most_bytes)
+    routes += [Route(f"{model}/infer", infer, methods=["POST"]) for model in _MODELS]
+    others = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if local and not _of_this_machine(_host(scope)):
+            refusal = Refusal(Kind.FORBIDDEN, "without tokens the server is for this machine alone")
+            await answer(send, *problem_of(refusal))
+        elif scope["method"] == "POST" and _INFER.fullmatch(scope["path"]):
+            await infer(scope, receive, send)
+        else:
+            await others(scope, receive, send)
+
+    return app
+
+
+class _Infer:
+    """Predictions."""
+
+    def __init__(self, plane: DataPlane, most_bytes: int) -> None:
+        self._plane = plane
+        self._most = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            found = _INFER.fullmatch(scope["path"])
+            model, version = found.groups("") if found else ("", "")
+            with self._plane.metered(model, "rest"):
+                told = await self._answer(Asked.of(scope), model, version, receive)
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            told = problem_of(error)
+        await answer(send, *told)
+
+    async def _answer(
+        self, asked: Asked, model: str, version: str, receive: Receive
+    ) -> tuple[int, bytes, Mapping[bytes, bytes]]:
+        """Status, body and headers."""
+        # Before the body is read: whoever may not ask shall not make the server work.
+        async with self._plane.entered(asked.caller, "predict", model) as admitted:
+            body = await read_body(receive, asked.header(b"content-length"), self._most)
+            body = unpack(body, asked.header(b"content-encoding"), self._most)
+            request, binary = read_request(version, body, asked.header(LENGTH))
+            reply = await self._plane.infer(admitted, request)
+        body, length = write_reply(reply, binary)
+        headers: dict[bytes, bytes] = {}
+        if length is not None:
+            headers = {LENGTH: b"%d" % length, b"content-type": b"application/octet-stream"}
+        body, encoding = pack(body, asked.header(b"accept-encoding"))
+        if encoding:
+            headers[b"content-encoding"] = encoding.encode()
+        return 200, body, headers
 
 
 class _Rest:
-    """One handler for each route."""
+    """One handler for each other route."""
 
     def __init__(self, plane: DataPlane, most_bytes: int, *, local: bool) -> None:
         self._plane = plane
@@ -84,7 +125,6 @@ class _Rest:
     async def page(self, request: Request) -> Response:
         plane, caller = self._plane, _browser(request)
         if self._local:
-            _check_host(request.headers.get("host", ""))
             return HTMLResponse(page(plane, lambda _: True), headers=HEADERS)
         try:
             plane.admit(caller, "monitor")
@@ -114,7 +154,7 @@ class _Rest:
 
     async def model_ready(self, request: Request) -> Response:
         model, version = _model(request)
-        ready = self._plane.model_ready(model, version)
+        ready = self._plane.model_ready(_caller(request), model, version)
         return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
@@ -137,53 +177,16 @@ class _Rest:
         return Response(self._plane.metrics.text(), media_type=CONTENT_TYPE)
 
     async def feedback(self, request: Request) -> Response:
-        caller, (model, version) = _caller(request), _model(request)
-        self._plane.admit(caller, "feedback", model)
-        told = read_document(await self._body(request))
-        taken = self._plane.feedback(caller, model, version, told)
+        model, version = _model(request)
+        async with self._plane.entered(_caller(request), "feedback", model) as admitted:
+            length = request.headers.get("content-length", "")
+            told = read_document(await read_body(request.receive, length, self._most))
+            taken = self._plane.feedback(admitted, version, told)
         return JSONResponse({"model_name": model, "labels": taken})
-
-    async def infer(self, request: Request) -> Response:
-        with self._plane.metered(request.path_params["model"], "rest"):
-            return await self._infer(request)
-
-    async def _infer(self, request: Request) -> Response:
-        caller, (model, version) = _caller(request), _model(request)
-        # Before the body is read: whoever may not ask shall not make the server work.
-        self._plane.admit(caller, "predict", model)
-        body = unpack(
-            await self._body(request), request.headers.get("content-encoding", ""), self._most
-        )
-        asked, binary = read_request(model, version, body, request.headers.get(LENGTH, ""))
-        reply = await self._plane.infer(caller, asked)
-        answer, length = write_reply(reply, binary)
-        headers = {} if length is None else {LENGTH: str(length)}
-        answer, encoding = pack(answer, request.headers.get("accept-encoding", ""))
-        if encoding:
-            headers["content-encoding"] = encoding
-        kind = "application/json" if length is None else "application/octet-stream"
-        return Response(answer, headers=headers, media_type=kind)
-
-    async def _body(self, request: Request) -> bytes:
-        """The body as it came; refused as soon as it is too long or takes too long."""
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self._plane.deadline_s):
-                async for part in request.stream():
-                    parts.append(part)
-                    size += len(part)
-                    if size > self._most:
-                        raise Refusal(
-                            Kind.TOO_LARGE, "a body", expected=f"at most {self._most} bytes"
-                        )
-        except TimeoutError:
-            raise Refusal(Kind.DEADLINE, "the body did not arrive in time") from None
-        return b"".join(parts)
 
 
 def _caller(request: Request) -> Caller:
-    peer = request.client.host if request.client else ""
-    return Caller(authorization=request.headers.get("authorization", ""), peer=peer)
+    return Asked.of(request.scope).caller
 
 
 def _browser(request: Request) -> Caller:
@@ -199,15 +202,18 @@ def _browser(request: Request) -> Caller:
     return Caller(authorization=f"Bearer {token}", peer=caller.peer)
 
 
-def _check_host(host: str) -> None:
-    """A page that needs no token is for who asks this machine by its own name.
+def _host(scope: Scope) -> bytes:
+    return next((value for name, value in scope["headers"] if name == b"host"), b"")
 
-    Raises:
-        Refusal: Another name was made to lead here, as a foreign page in a browser can do.
+
+@lru_cache(maxsize=64)
+def _of_this_machine(host: bytes) -> bool:
+    """Whether somebody asks this machine by its own name.
+
+    Another name that was made to lead here is what a foreign page in a browser would use.
     """
-    match = _HOST.fullmatch(host)
-    if match is None or not is_loopback(match[1].strip("[]")):
-        raise Refusal(Kind.FORBIDDEN, "the page is for this machine alone")
+    match = _HOST.fullmatch(host.decode("latin-1"))
+    return match is not None and is_loopback(match[1].strip("[]"))
 
 
 def _model(request: Request) -> tuple[str, str]:
@@ -215,23 +221,17 @@ def _model(request: Request) -> tuple[str, str]:
 
 
 def _answered(handler: _Handler) -> _Handler:
-    """Every error as a status and one line; what nobody foresaw may quote a value, so is unsaid."""
+    """Every error as a status and one line."""
 
-    async def answer(request: Request) -> Response:
+    async def answered(request: Request) -> Response:
         try:
             return await handler(request)
-        except Refusal as refusal:
-            return _refused(STATUS[refusal.kind], str(refusal))
-        except ClientDisconnect:
-            return _refused(400, "the client went away")
-        except FedwardError as error:
-            log.error("%s", error)  # noqa: TRY400 - the message is the whole story
-            return _refused(500, "the server cannot answer; its log says why")
         except Exception as error:  # noqa: BLE001
-            log.error("%s, a defect", type(error).__name__)  # noqa: TRY400 - see above
-            return _refused(500, f"{type(error).__name__}, a defect")
+            status, body, headers = problem_of(error)
+        told = {name.decode(): value.decode() for name, value in headers.items()}
+        return Response(body, status, headers=told, media_type="application/json")
 
-    return answer
+    return answered
 
 
 async def _unrouted(_: Request, error: Exception) -> Response:
@@ -240,8 +240,3 @@ async def _unrouted(_: Request, error: Exception) -> Response:
     allowed = (error.headers or {}) if isinstance(error, HTTPException) else {}
     told = "no such path" if status == 404 else "not this method"
     return JSONResponse({"error": told}, status, headers=dict(allowed))
-
-
-def _refused(status: int, problem: str) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"error": problem}, status, headers=headers)

@@ -71,10 +71,14 @@ class Inference:
         """Whether every model can be asked."""
         return service_pb2.ServerReadyResponse(ready=self._plane.ready)
 
-    async def ModelReady(self, request: Any, _context: Any) -> Any:  # noqa: N802
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether a model can be asked."""
-        ready = self._plane.model_ready(request.name, request.version)
-        return service_pb2.ModelReadyResponse(ready=ready)
+
+        async def answer() -> Any:
+            ready = self._plane.model_ready(_caller(context), request.name, request.version)
+            return service_pb2.ModelReadyResponse(ready=ready)
+
+        return await _answered(context, answer)
 
     async def ServerMetadata(self, _request: Any, context: Any) -> Any:  # noqa: N802
         """Name and version of the server."""
@@ -110,10 +114,11 @@ class Inference:
         """Predictions."""
 
         async def answer() -> Any:
-            with self._plane.metered(request.model_name, "grpc"):
+            plane, name = self._plane, request.model_name
+            with plane.metered(name, "grpc"):
                 left_s = context.time_remaining()
-                asked = to_request(request)
-                return from_reply(await self._plane.infer(_caller(context), asked, left_s))
+                async with plane.entered(_caller(context), "predict", name, left_s) as model:
+                    return from_reply(await plane.infer(model, to_request(request)))
 
         return await _answered(context, answer)
 
@@ -166,12 +171,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the server, or one model by its name, can be asked."""
-        if request.service and request.service not in self._plane.catalogue.names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
-        plane = self._plane
-        ready = plane.model_ready(request.service) if request.service else plane.ready
-        states = health_pb2.HealthCheckResponse
-        return states(status=states.SERVING if ready else states.NOT_SERVING)
+        plane, model, states = self._plane, request.service, health_pb2.HealthCheckResponse
+
+        async def answer() -> Any:
+            ready = plane.model_ready(_caller(context), model) if model else plane.ready
+            if model and model not in plane.catalogue.names:
+                raise Refusal(Kind.UNKNOWN, "no such model")
+            return states(status=states.SERVING if ready else states.NOT_SERVING)
+
+        return await _answered(context, answer)
 
 
 def to_request(message: Any) -> Request:
@@ -190,7 +198,6 @@ def to_request(message: Any) -> Request:
         for place, one in enumerate(message.inputs)
     ]
     return Request(
-        model=message.model_name,
         version=message.model_version,
         id=message.id,
         inputs=tuple(inputs),

@@ -36,6 +36,8 @@ log = logging.getLogger("fedward.serving")
 
 # How often to look after alerts, and to save what a killed server must not lose.
 _LOOK_S = 10.0
+# HTTP connections, however few requests may be under way.
+_CONNECTIONS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,8 @@ async def _start_rest(
         server_header=False,
         # Whose address counts is who connected, not who a header says.
         proxy_headers=False,
+        # Whoever is not admitted holds a little memory, too.
+        limit_concurrency=max(_CONNECTIONS, 4 * config.limits.concurrent),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),

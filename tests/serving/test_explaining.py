@@ -19,7 +19,7 @@ from learning.explanation import TOLERANCE, Explainer
 from protocol.config import read
 from protocol.errors import InputError
 from serving.config import ServingConfig
-from serving.dataplane import Caller
+from serving.dataplane import Admitted, Caller
 from serving.explaining import MOST_ROWS, Explaining
 from serving.payloads import Request, Tensor
 from serving.refusal import Kind, Refusal
@@ -127,8 +127,8 @@ def test_in_this_process(folder: Path) -> None:
     def ask(rows: int) -> dict[str, Tensor]:
         age = Tensor("age", "FP64", np.full(rows, 90.0))
         wanted = ("explanation", "explanation_gap")
-        request = Request(model="age", inputs=(age,), outputs=wanted)
-        reply = asyncio.run(plane.infer(Caller(), request))
+        request = Request(inputs=(age,), outputs=wanted)
+        reply = asyncio.run(plane.infer(Admitted("age"), request))
         return {tensor.name: tensor for tensor in reply.outputs}
 
     assert list(ask(2)) == ["explanation", "explanation_gap"]

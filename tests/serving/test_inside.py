@@ -105,6 +105,11 @@ def test_tokens_over_mutual_tls(folder: Path) -> None:
             ]
             assert statuses == [200, 401, 401, 403]
             assert (await client.get("/v2/models/age", headers=good)).status_code == 403
+            ready = [
+                (await client.get(f"/v2/models/{model}/ready", headers=headers)).status_code
+                for model, headers in (("age", good), ("age", {}), ("sepsis", good), ("odd", {}))
+            ]
+            assert ready == [200, 401, 403, 401], "what is served is told to whoever may use it"
             assert (await client.get("/v2/health/ready")).status_code == 200
         pem = [(folder / name).read_bytes() for name in ("ca.pem", "client.key", "client.pem")]
         secure = grpc.ssl_channel_credentials(*pem)
@@ -120,6 +125,14 @@ def test_tokens_over_mutual_tls(folder: Path) -> None:
                     service_pb2.ModelMetadataRequest(name="age"), metadata=tuple(good.items())
                 )
             assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+            health, whole = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckRequest()
+            assert (await health.Check(whole)).status == 1
+            named = health_pb2.HealthCheckRequest(service="age")
+            ready_of = service_pb2.ModelReadyRequest(name="age")
+            for call in (stub.ModelReady(ready_of), health.Check(named)):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
     served(configure(folder, tls=tls, tokens="tokens.json"), ask)
 
@@ -161,6 +174,27 @@ def test_everything_that_is_asked_without_tokens(folder: Path) -> None:
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
     served(configure(folder), ask)
+
+
+def test_limits_hold_before_a_body_is_taken(folder: Path) -> None:
+    head = f"POST {INFER} HTTP/1.1\r\nhost: localhost\r\ncontent-length: "
+    limits = {"concurrent": 1, "deadline_s": 0.5, "request_mb": 0.001}
+
+    async def ask(listening: Listening) -> None:
+        async def first_line(length: int) -> bytes:
+            reader, writer = await asyncio.open_connection(*str(listening.rest).split(":"))
+            writer.write(f"{head}{length}\r\n\r\n".encode())
+            line = await reader.readline()
+            writer.close()
+            return line
+
+        slow = asyncio.create_task(first_line(9))
+        await asyncio.sleep(0.1)
+        assert b" 503 " in await first_line(9), "who sends no body holds the only place"
+        assert b" 504 " in await slow
+        assert b" 413 " in await first_line(1001), "nothing of it was sent"
+
+    served(configure(folder, limits=limits), ask)
 
 
 @pytest.mark.parametrize("place", ["rest", "grpc"])

@@ -75,11 +75,12 @@ def test_everything_is_told_and_escaped(folder: Path) -> None:
     assert "http" not in text.replace("http-equiv", "")
 
 
-def test_only_this_machines_own_name_leads_to_a_page_without_a_token(folder: Path) -> None:
+def test_only_this_machines_own_name_leads_to_a_server_without_tokens(folder: Path) -> None:
     hosts = {"127.0.0.1:8080": 200, "[::1]:1": 200, "[::1]": 200, "localhost": 200}
     hosts |= {"evil.example": 403, "127.0.0.1.evil.example:80": 403, "": 403, "[": 403}
-    answers = got(configure(folder), [("/", {"host": host}) for host in hosts], local=True)
-    assert [one.status_code for one in answers] == [*hosts.values()]
+    for path in ("/", "/v2/health/live", "/v2/models/age"):
+        answers = got(configure(folder), [(path, {"host": host}) for host in hosts], local=True)
+        assert [one.status_code for one in answers] == [*hosts.values()], path
 
 
 def test_elsewhere_a_token_is_needed_and_a_browser_may_send_it(folder: Path) -> None:

@@ -84,13 +84,13 @@ def test_nothing_is_allocated_for_what_was_not_sent() -> None:
 )
 def test_bodies_that_are_no_request(body: bytes) -> None:
     with pytest.raises(Refusal):
-        read_request("m", "", body, "")
+        read_request("", body, "")
 
 
 def test_raw_bytes_behind_the_json_must_all_be_used() -> None:
     head = json.dumps({"inputs": []}).encode()
     with pytest.raises(Refusal, match="raw tensors"):
-        read_request("m", "", head + b"x", str(len(head)))
+        read_request("", head + b"x", str(len(head)))
 
 
 def test_a_stream_that_goes_on_is_refused() -> None:
