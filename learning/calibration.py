@@ -16,10 +16,10 @@ from learning.few import enough, told
 from learning.histogram import BINS, EDGES, MIDPOINTS, leaf_variance, leaves
 from learning.intervals import normal_interval
 from learning.metrics import proportion
+from learning.result_names import OBSERVED, PREDICTED
 from learning.scores import CALIBRATION_GROUPS
 from learning.task import FloatArray, FloatVector, Metric
 
-OBSERVED, PREDICTED = "observed ", "predicted "
 _WIDTH: Final = BINS // CALIBRATION_GROUPS
 
 BANDS: Final = tuple(

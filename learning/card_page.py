@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from learning.card import Guarantee, ModelCard
+from learning.card_results import results
+from learning.result_names import headline
 
 _EPSILONS = (
     ("as stated by the job", "epsilon"),
@@ -28,6 +30,7 @@ def page(card: ModelCard) -> str:
         "## Inputs\n\n" + _inputs(card),
         *([] if not card.importance else ["## What moves it\n\n" + _importance(card)]),
         f"## {_HEADS.get(card.task.name, 'How good it is')}\n\n" + _metrics(card),
+        *results(card),
         "## Whom its training protects\n\n" + _privacy(card.privacy),
         "## Digests (SHA-256)\n\n" + _digests(card),
     ]
@@ -64,7 +67,7 @@ def _metrics(card: ModelCard) -> str:
     if not card.metrics:
         return "Nothing was evaluated."
     rows = ["| metric | value | 95 % from | to |", "| --- | ---: | ---: | ---: |"]
-    for name, metric in sorted(card.metrics.items()):
+    for name, metric in sorted(headline(card.metrics).items()):
         figures = (f"{one:.3f}" for one in (metric.value, metric.low, metric.high))
         rows.append("| " + " | ".join([_plain(name), *figures]) + " |")
     return "\n".join(rows)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.counting import Raised, patient_vectors, summed
+from learning.result_names import of_gap, of_subgroup
 from learning.schema import Schema
 from learning.subgroups import Marked, gap, marked
 from learning.task import Evaluation, FloatArray, FloatVector, IntVector, Metric
@@ -131,11 +132,13 @@ class SubgroupEvaluation:
                 block_B = counts_E[start : start + self.block.length]
                 told = self.block.metrics(block_B, noise_std)
                 start += self.block.length
-                found |= {column.name(name, level): metric for name, metric in told.items()}
+                found |= {
+                    of_subgroup(name, column.column, level): metric for name, metric in told.items()
+                }
                 compared += [told[self.block.main]] if self.block.main in told else []
             largest = gap(compared, self.block.bounds)
             if largest is not None:
-                found[column.gap(self.block.main)] = largest
+                found[of_gap(self.block.main, column.column)] = largest
         return found
 
     def _parts(self, probs_NC: FloatArray) -> tuple[FloatArray, IntVector]:

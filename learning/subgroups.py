@@ -7,24 +7,19 @@ they travel, are signed and are kept with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TypeVar
 
 import numpy as np
 
-from learning.calibration import OBSERVED, PREDICTED
 from learning.cells import levels_of
 from learning.intervals import Z
 from learning.schema import Schema
 from learning.task import FloatArray, IntVector, Metric
 
-GAP = "gap:"
 NONE = -1
 """The code of a record that is in no subgroup, since its value is not known."""
-
-Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +50,6 @@ class Marked:
         if self.indicator is not None:
             code_N = np.where(x_NF[:, self.indicator] >= 0.5, NONE, code_N)
         return code_N.astype(np.int64)
-
-    def name(self, measure: str, level: str) -> str:
-        """What a subgroup's result is called."""
-        return f"{measure}@{self.column}={level}"
-
-    def gap(self, measure: str) -> str:
-        """What the largest difference between subgroups is called."""
-        return f"{GAP}{measure}@{self.column}"
 
 
 def marked(schema: Schema) -> tuple[Marked, ...]:
@@ -122,12 +109,3 @@ def gap(values: Sequence[Metric], bounds: tuple[float, float]) -> Metric | None:
     return Metric(
         max(middles) - min(middles), max(0.0, max(lows) - min(highs)), max(highs) - min(lows)
     )
-
-
-def headline(metrics: Mapping[str, Told]) -> dict[str, Told]:
-    """The metrics for one line: without single subgroups and without the calibration curve."""
-    return {
-        name: metric
-        for name, metric in metrics.items()
-        if name.startswith(GAP) or not ("@" in name or name.startswith((OBSERVED, PREDICTED)))
-    }

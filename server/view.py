@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from learning.result_names import headline
 from server.history import Record
 from server.launch import Event
 
@@ -86,14 +87,14 @@ def hospitals_table(hospitals: Mapping[str, bool]) -> Table:
 
 
 def metrics_line(metrics: Mapping[str, Sequence[float]]) -> str:
-    """Pooled metrics with their 95 % intervals.
+    """Pooled metrics with their 95 % intervals, gaps among them but no single subgroup.
 
-    >>> metrics_line({"auroc": (0.912, 0.88, 0.94)})
+    >>> metrics_line({"auroc": (0.912, 0.88, 0.94), "auroc@sex=male": (0.9, 0.8, 1.0)})
     'auroc 0.912 (0.880 to 0.940)'
     """
     return ", ".join(
         f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
-        for name, (value, low, high) in metrics.items()
+        for name, (value, low, high) in headline(metrics).items()
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from learning.evaluation import ClassEvaluation
+from learning.result_names import headline
 from learning.schema import Column, Schema
 from learning.subgroup_evaluation import SubgroupEvaluation
-from learning.subgroups import beside, gap, headline, marked
+from learning.subgroups import beside, gap, marked
 from learning.task import FloatArray, FloatVector, IntVector, Metric, Task, load_task
 from protocol.config import parse
 from protocol.errors import InputError
