@@ -46,6 +46,11 @@ class Histogram:
         """Everybody, the noise of all bins included."""
         return float(self.count_B.sum())
 
+    @property
+    def clear(self) -> bool:
+        """Whether there are more than noise alone can make."""
+        return self.total >= max(1.0, Z * self.noise * math.sqrt(len(self.count_B)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
@@ -86,17 +91,12 @@ def stability(expected: Histogram, found: Histogram) -> Stability | None:
             expected=str(len(expected.count_B)),
             found=str(len(found.count_B)),
         )
-    if not (_clear(expected) and _clear(found)):
+    if not (expected.clear and found.clear):
         return None
     group_B = _groups(expected, found)
     if group_B[-1] == 0:
         return None
     return _Compared.of(expected, found, group_B).result()
-
-
-def _clear(one: Histogram) -> bool:
-    """Whether there are more than noise alone can make."""
-    return one.total >= max(1.0, Z * one.noise * math.sqrt(len(one.count_B)))
 
 
 def _groups(expected: Histogram, found: Histogram) -> IntVector:

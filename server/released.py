@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from learning.pooled_statistics import Statistics
+from learning.table_histograms import Shape, shapes
 from learning.table_one import TableOne
 from learning.tables import table_one
-from learning.task import load_task
+from learning.task import FloatVector, load_task
 from privacy.plan import DpPlan
 from protocol.errors import InputError
 from protocol.jobs import Job
@@ -24,6 +25,21 @@ def released(kept: JobFolder) -> TableOne:
             the hospitals.
         IntegrityError: What was kept has another length than the job says.
     """
+    return table_one(*_sums(kept))
+
+
+def released_shapes(kept: JobFolder) -> dict[str, Shape]:
+    """The histograms of that table by column, with the same guarantee.
+
+    Raises:
+        InputError: As of `released`.
+        IntegrityError: As of `released`.
+    """
+    return shapes(*_sums(kept))
+
+
+def _sums(kept: JobFolder) -> tuple[Statistics, FloatVector, float]:
+    """A job's task, its finished sums and the noise of each."""
     job, outcome = kept.job, kept.outcome
     task = statistics_of(job)
     if outcome is None or outcome.status != "completed":
@@ -40,7 +56,7 @@ def released(kept: JobFolder) -> TableOne:
     sums_P = np.frombuffer(outcome.model, dtype="<f8").astype(np.float64)
     rounds = [event.sites for event in outcome.events if event.kind == "round"]
     contributors = len(rounds[-1]) if rounds else len(job.sites)
-    return table_one(task, sums_P, noise_of(job, contributors))
+    return task, sums_P, noise_of(job, contributors)
 
 
 def statistics_of(job: Job) -> Statistics:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from learning.table_one import Curve, Levels, Number, TableOne
 from learning.task import Metric
@@ -23,22 +24,33 @@ WIDTH_IN, PANEL_IN, CURVES_IN, HEAD_IN = 9.6, 2.1, 3.6, 0.8
 ACROSS, DPI = 3, 160
 
 
-def picture(table: TableOne, title: str, truth: TableOne | None = None) -> bytes:
+def picture(
+    table: TableOne,
+    title: str,
+    truth: TableOne | None = None,
+    against: tuple[str, TableOne] | None = None,
+) -> bytes:
     """The picture as the bytes of a PNG file; equal tables give equal bytes.
 
     Args:
         table: What was released.
         title: What stands above it.
         truth: The same without noise, where somebody may know it: in a simulation.
+        against: Name and table of a reference, whose bins are drawn for as many patients.
     """
     file = io.BytesIO()
+    drawn = draw(table, title, truth, against)
     # The library would write its version into the file.
-    drawn = draw(table, title, truth)
     drawn.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()
 
 
-def draw(table: TableOne, title: str, truth: TableOne | None = None) -> Figure:
+def draw(
+    table: TableOne,
+    title: str,
+    truth: TableOne | None = None,
+    against: tuple[str, TableOne] | None = None,
+) -> Figure:
     """The picture as a figure, outside pyplot's global state."""
     known = (None,) * (len(table.columns) + 1) if truth is None else (*truth.columns, truth.label)
     panels = [
@@ -61,6 +73,9 @@ def draw(table: TableOne, title: str, truth: TableOne | None = None) -> Figure:
             _levels(axes, one, other if isinstance(other, Levels) else None)
         else:
             _number(axes, one, other if isinstance(other, Number) else None)
+    if against is not None:
+        name, reference = against
+        _mark(figure, table, reference, name)
     told = "bars: what was released; whiskers: 95 % of what the noise may have done"
     if truth is not None:
         told += "; dots and thin lines: without noise"
@@ -68,6 +83,37 @@ def draw(table: TableOne, title: str, truth: TableOne | None = None) -> Figure:
         f"{title}\n{told}", x=0.01, ha="left", fontsize=10.5, color=INK, parse_math=False
     )
     return figure
+
+
+def _mark(figure: Figure, table: TableOne, reference: TableOne, name: str) -> None:
+    """Lines over the bars of all columns that the reference has, too."""
+    known = {one.name: one for one in (*reference.columns, reference.label)}
+    panels = _panels(table)
+    for axes, one in zip(figure.axes[-len(panels) :], panels, strict=True):
+        cells, other = _cells(one), known.get(one.name)
+        if other is None or len(_cells(other)) != len(cells):
+            continue
+        height_B, other_B = np.array(_heights(cells)[0]), np.array(_heights(_cells(other))[0])
+        scaled_B = other_B * height_B.sum() / max(other_B.sum(), 1.0)
+        bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
+        left_B = np.array([bar.get_x() for bar in bars])
+        right_B = left_B + [bar.get_width() for bar in bars]
+        axes.hlines(scaled_B, left_B, right_B, color=INK, lw=1.6, zorder=3)
+    note = f"black lines: {name}, for as many patients"
+    figure.text(0.99, 0.995, note, ha="right", va="top", fontsize=8.5, color=QUIET)
+
+
+def _panels(table: TableOne) -> list[Number | Levels]:
+    """The columns that have a panel."""
+    columns = (*table.columns, table.label)
+    return [one for one in columns if isinstance(one, Levels) or one.bins]
+
+
+def _cells(one: Number | Levels) -> list[Metric | None]:
+    """What has a bar."""
+    if isinstance(one, Number):
+        return [*one.bins]
+    return [*one.levels.values(), *([one.missing] if one.optional else [])]
 
 
 def _axes(axes: Axes) -> Axes:

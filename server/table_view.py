@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
+from learning.stability import Stability
 from learning.table_one import Curve, Levels, Number, TableOne
 from learning.task import Metric
 from server.view import plain_table
@@ -57,6 +58,31 @@ def curves_table(table: TableOne) -> Table:
     longest = max((curve.times for curve in table.curves), key=len)
     for place, time in enumerate(longest):
         shown.add_row(f"{time:g}", *(_point(curve, place) for curve in table.curves))
+    return shown
+
+
+def drift_table(drift: Mapping[str, Stability | None], title: str, reference: str) -> Table:
+    """How far each column is from a reference.
+
+    Args:
+        drift: By column; None where too few were counted.
+        title: Name of the table.
+        reference: Name of what it is compared with.
+    """
+    shown = plain_table(
+        f"{title} against {reference}",
+        "population stability index, less what chance and noise add; 0.1 to 0.25 is usually called"
+        " moderate. sure: beyond chance and noise, at odds of one in a thousand",
+    )
+    shown.add_column("column", overflow="fold")
+    for name in ("index", "95 % from", "to"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("differs")
+    for name, one in drift.items():
+        figures = ("", "", "") if one is None else (one.index, one.low, one.high)
+        verdict = "too few to tell" if one is None else "sure" if one.sure else "not beyond chance"
+        cells = (cell if isinstance(cell, str) else f"{cell:.3f}" for cell in figures)
+        shown.add_row(name, *cells, verdict)
     return shown
 
 

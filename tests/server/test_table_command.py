@@ -28,6 +28,7 @@ from server.launch import Event, Outcome
 from server.released import noise_of, released, statistics_of
 from server.requests import JobRequest, ScalingRequest, read_request
 from server.scaling import scaled
+from server.table_picture import draw
 from tests.server.premises import CONFIGS, HOSPITALS, found
 
 PATIENTS = 4000
@@ -248,6 +249,18 @@ class TestScaling:
         request = scaled(asked, Archive(folder.jobs))
         assert request.schema["columns"] == list(asked.schema["columns"])
 
+    def test_a_table_without_noise_scales_no_private_job(
+        self, folder: Folder, request_: JobRequest
+    ) -> None:
+        exact = replace(request_.privacy, mode="none", epsilon=None)
+        kept = launch(folder, replace(request_, name="exact", privacy=exact))
+        end(kept, model=sums_of(statistics_of(kept.job)))
+        asked = replace(self.job(), scaling=ScalingRequest(statistics="exact"))
+        with pytest.raises(InputError, match=r"'exact' bears no noise; expected a table of mode"):
+            scaled(asked, Archive(folder.jobs))
+        clear = scaled(replace(asked, privacy=exact), Archive(folder.jobs))
+        assert clear.schema["scaled_by"] == kept.digest
+
     def test_another_kind_of_job_is_no_source(self, folder: Folder) -> None:
         launch(folder, replace(self.job(), name="model", scaling=None))
         asked = replace(self.job(), scaling=ScalingRequest(statistics="model"))
@@ -277,3 +290,85 @@ class TestScaling:
     def test_a_source_is_named_by_its_digest(self, folder: Folder) -> None:
         with pytest.raises(FedwardError, match="scaled_by; expected the 64 hexadecimal digits"):
             resolve(replace(self.job(scaled_by="x"), scaling=None), origin(folder))
+
+
+class TestAgainst:
+    """A table beside an earlier one."""
+
+    def asked(self, folder: Folder, request: JobRequest, name: str, older: float) -> JobFolder:
+        """Rows that hospitals were asked, of patients who are older by some years."""
+        schema = {**request.schema, "label": {"name": "taken_as_given", "classes": ["no", "yes"]}}
+        schema["columns"] = [*request.schema["columns"][:1], *request.schema["columns"][3:5]]
+        task = replace(request.task, options={"bins": 12})
+        kept = launch(folder, replace(request, name=name, task=task, schema=schema))
+        task_ = statistics_of(kept.job)
+        rng = np.random.default_rng(1)
+        table: dict[str, Any] = {
+            "age": np.clip(rng.normal(54 + older, 10, 3000), 20, 90),
+            "grade": rng.choice(["I", "II", "III"], 3000).tolist(),
+            "hormones": (rng.random(3000) < 0.4).astype(int).tolist(),
+            "taken_as_given": ["yes"] * 3000,
+            "days": [0] * 3000,
+        }
+        records, _ = task_.records(table)
+        counts = task_.evaluation.counts(records.x_NF, np.asarray(records.y_N), records.patient_N)
+        noised = counts + noise_of(kept.job, 3) * rng.normal(size=len(counts))
+        end(kept, model=noised.astype("<f8").tobytes())
+        return kept
+
+    @pytest.mark.usefixtures("finished")
+    def test_columns_that_differ_are_told_from_those_that_do_not(
+        self, folder: Folder, request_: JobRequest, tmp_path: Path
+    ) -> None:
+        kept = self.asked(folder, request_, "asked-older", 8.0)
+        path = tmp_path / "asked.png"
+        words = [kept.digest[:10], "--against", "breast-table"]
+        done = ask(folder, *words, "--picture", str(path))
+        assert done.exit_code == 0, done.exception
+        lines = done.stdout.splitlines()
+        assert all(len(line.rstrip()) <= 80 for line in lines)
+        told = {line.split()[0]: line for line in lines if line.strip()}
+        assert told["age"].rstrip().endswith("sure")
+        assert told["grade"].rstrip().endswith("not beyond chance")
+        assert "taken_as_given" not in done.stdout
+        assert path.read_bytes().startswith(b"\x89PNG")
+        document = json.loads(ask(folder, *words, "--json").stdout)
+        assert document["against"]["job"] == "breast-table"
+        age = document["stability"]["age"]
+        assert 0.3 < age["low"] < age["index"] < age["high"] < 1.2
+        assert age["sure"]
+        assert not document["stability"]["hormones"]["sure"]
+
+    def test_the_references_bins_are_drawn_over_the_bars(
+        self, folder: Folder, request_: JobRequest, finished: JobFolder
+    ) -> None:
+        found, other = released(self.asked(folder, request_, "drawn", 8.0)), released(finished)
+        plain, marked = (
+            sum(len(axes.collections) for axes in draw(found, "drawn", against=one).axes)
+            for one in (None, ("breast-table", other))
+        )
+        assert marked == plain + 3, "age, grade and hormones, not what the reference lacks"
+
+    @pytest.mark.usefixtures("finished")
+    def test_tables_that_were_counted_otherwise_are_not_compared(
+        self, folder: Folder, request_: JobRequest
+    ) -> None:
+        task = replace(request_.task, options={**request_.task.options, "bins": 4})
+        kept = launch(folder, replace(request_, name="coarse", task=task))
+        end(kept, model=sums_of(statistics_of(kept.job)))
+        done = ask(folder, "coarse", "--against", "breast-table")
+        assert isinstance(done.exception, InputError)
+        assert "from 20 to 90 in 12 bins; found" in str(done.exception)
+
+    @pytest.mark.usefixtures("finished")
+    def test_of_too_few_patients_nothing_is_told(
+        self, folder: Folder, request_: JobRequest
+    ) -> None:
+        kept = launch(folder, replace(request_, name="nobody"))
+        task = statistics_of(kept.job)
+        end(kept, model=task.initial(0).astype("<f8").tobytes())
+        done = ask(folder, "nobody", "--against", "breast-table")
+        assert done.exit_code == 0, done.exception
+        assert done.stdout.count("too few to tell") == 7
+        document = json.loads(ask(folder, "nobody", "--against", "breast-table", "--json").stdout)
+        assert set(document["stability"].values()) == {None}
