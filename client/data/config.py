@@ -34,7 +34,7 @@ class CsvConfig(Naming):
     """A text file with a header.
 
     Args:
-        path: The file.
+        path: The file, or a folder of such files with the same header, read by their names' order.
         delimiter: The character between two cells.
     """
 

@@ -23,7 +23,7 @@ class CsvSource:
     lines are skipped, an empty cell is None, every other cell is kept as it stands.
 
     Args:
-        path: The file.
+        path: The file, or a folder of such files with the same header, in the order of their names.
         delimiter: The character between two cells.
     """
 
@@ -32,38 +32,53 @@ class CsvSource:
 
     def columns(self) -> tuple[str, ...]:
         """The header's names; no record is parsed."""
-        with self._reader() as reader:
+        with self._reader(self._files()[0]) as reader:
             return tuple(self._header(reader))
 
     def batches(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[Table]:
         """The named columns; see `client.data.source.Source`."""
-        with self._reader() as reader:
-            header = self._header(reader)
-            positions = {name: self._position(header, name) for name in columns}
-            records = self._rows(reader, len(header))
-            while batch := list(islice(records, rows)):
-                yield {
-                    name: [row[position] or None for row in batch]
-                    for name, position in positions.items()
-                }
+        files = self._files()
+        first = self.columns() if len(files) > 1 else None
+        for path in files:
+            with self._reader(path) as reader:
+                header = self._header(reader)
+                if first not in (None, tuple(header)):
+                    raise InputError(f"{path}: another header than the folder's first file has")
+                positions = {name: self._position(header, name) for name in columns}
+                records = self._rows(reader, len(header))
+                while batch := list(islice(records, rows)):
+                    yield {
+                        name: [row[position] or None for row in batch]
+                        for name, position in positions.items()
+                    }
+
+    def _files(self) -> list[Path]:
+        if not self.path.is_dir():
+            return [self.path]
+        files = sorted(self.path.glob("*.csv"))
+        if not files:
+            raise InputError(f"{self.path}: no file in this folder ends in .csv")
+        return files
 
     @contextmanager
-    def _reader(self) -> Iterator[_Reader]:
+    def _reader(self, path: Path) -> Iterator[_Reader]:
         """A parser of the open file; what goes wrong in it names the file and the line."""
         try:
-            with self.path.open("rb") as file:
-                reader = _Reader(self.path, file, self.delimiter)
+            with path.open("rb") as file:
+                reader = _Reader(path, file, self.delimiter)
                 try:
                     yield reader
                 except csv.Error as error:
                     raise reader.problem("is no CSV", found=str(error)) from None
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read", found=error.strerror) from error
+            raise InputError(f"{path}: cannot be read", found=error.strerror) from error
 
     def _header(self, reader: _Reader) -> list[str]:
         header = next(reader, [])
         if not any(header):
-            raise InputError(f"{self.path}: no header", expected="a first line with columns' names")
+            raise InputError(
+                f"{reader.path}: no header", expected="a first line with columns' names"
+            )
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice or "" in header:
             named = f"twice: {', '.join(twice)}" if any(twice) else "a column without a name"
@@ -92,7 +107,7 @@ class _Reader(Iterator[list[str]]):
     """
 
     def __init__(self, path: Path, file: BinaryIO, delimiter: str) -> None:
-        self._path = path
+        self.path = path
         self._line = 0
         self._parser = csv.reader(self._text(file), delimiter=delimiter, strict=True)
 
@@ -102,7 +117,7 @@ class _Reader(Iterator[list[str]]):
 
     def problem(self, what: str, *, expected: str | None = None, found: str) -> InputError:
         """An error at the line on which the present row began."""
-        place = f"{self._path}, line {self._line}"
+        place = f"{self.path}, line {self._line}"
         return InputError(f"{place}: {what}", expected=expected, found=found)
 
     def _text(self, file: BinaryIO) -> Iterator[str]:

@@ -144,6 +144,17 @@ def test_a_missing_column_says_where_to_name_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(InputError, match="cannot be read; found"):
-            source(path).columns()
+    with pytest.raises(InputError, match="cannot be read; found"):
+        source(tmp_path / "none.csv").columns()
+    with pytest.raises(InputError, match=r"no file in this folder ends in \.csv"):
+        source(tmp_path).columns()
+
+
+def test_a_folder_is_read_in_the_order_of_its_files_names(tmp_path: Path) -> None:
+    for name, text in (("2.csv", "a,b\n3,x\n"), ("1.csv", "a,b\n1,x\n2,x\n"), ("rest", "c\n")):
+        (tmp_path / name).write_text(text)
+    assert read(tmp_path, "a") == {"a": ["1", "2", "3"]}
+    (tmp_path / "3.csv").write_text("b,a\n4711,5\n")
+    with pytest.raises(InputError, match=r"3\.csv: another header") as caught:
+        read(tmp_path, "a")
+    assert "4711" not in str(caught.value)
