@@ -66,6 +66,7 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
         releaser: The last step, with the final weights and the pooled metrics.
     """
     job, weights = releaser.job, releaser.weights
+    noise = _noise(releaser)
     account = hospital.ledger.account(job.digest)
     attempts = 0 if account is None else account.least_used["update"]
     card = ModelCard(
@@ -79,7 +80,7 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
         rounds=job.training.rounds,
         cohort_size=releaser.cohort.size,
         privacy=guarantee(job, attempts),
-        metrics=_metrics(releaser),
+        metrics=_metrics(releaser, noise),
         digests=Digests(
             job=job.digest,
             roster=job.roster,
@@ -87,16 +88,24 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
             weights=weights_digest(weights),
         ),
         importance=_importance(job, weights),
+        noise=noise,
     )
     return save(hospital.models, card, weights, hospital.key)
 
 
-def _metrics(releaser: Releaser) -> Mapping[str, Metric]:
+def _noise(releaser: Releaser) -> float | None:
+    """Standard deviation of the noise of a table's sums, None of a model."""
+    if not isinstance(releaser.admitted.task, Statistics):
+        return None
+    size = releaser.cohort.size
+    return DpPlan.of(releaser.job.privacy, "train", size).noise_std(size)
+
+
+def _metrics(releaser: Releaser, noise: float | None) -> Mapping[str, Metric]:
     """Pooled metrics of held-out patients; of a table, what it says."""
-    task, size = releaser.admitted.task, releaser.cohort.size
-    if not isinstance(task, Statistics):
+    task = releaser.admitted.task
+    if noise is None or not isinstance(task, Statistics):
         return {name: Metric(*one) for name, one in releaser.session.metrics.items()}
-    noise = DpPlan.of(releaser.job.privacy, "train", size).noise_std(size)
     return table_one(task, releaser.weights, noise).figures
 
 

@@ -74,6 +74,7 @@ class ModelCard:
         preprocessing: Version of learning.preprocess that made the features.
         importance: Total effect of each column over values drawn from the schema, see
             learning.importance; no patient enters it.
+        noise: Of statistics the standard deviation of the noise of every sum; None of a model.
     """
 
     name: str
@@ -90,6 +91,7 @@ class ModelCard:
     digests: Digests
     preprocessing: int = VERSION
     importance: Mapping[str, float] = field(default_factory=dict)
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.version < 1:

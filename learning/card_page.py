@@ -66,7 +66,10 @@ def _importance(card: ModelCard) -> str:
 def _metrics(card: ModelCard) -> str:
     if not card.metrics:
         return "Nothing was evaluated."
-    rows = ["| metric | value | 95 % from | to |", "| --- | ---: | ---: | ---: |"]
+    noise = (
+        [] if card.noise is None else [f"Every sum bears noise of ± {1.96 * card.noise:.3g}.", ""]
+    )
+    rows = [*noise, "| metric | value | 95 % from | to |", "| --- | ---: | ---: | ---: |"]
     for name, metric in sorted(headline(card.metrics).items()):
         figures = (f"{one:.3f}" for one in (metric.value, metric.low, metric.high))
         rows.append("| " + " | ".join([_plain(name), *figures]) + " |")

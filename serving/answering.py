@@ -15,6 +15,7 @@ from serving.batching import Answer, Batcher
 from serving.explaining import Explaining
 from serving.flags import FlagArray, flags_of
 from serving.payloads import BYTES
+from serving.spool import Spool
 
 FLAGS = "flags"
 _DATATYPES = {"number": "FP64", "text": BYTES, "flag": "BOOL"}
@@ -30,10 +31,12 @@ class Witness:
     Args:
         seen: Of features and flags.
         told: Of the requests and rows of each batch.
+        kept: Of the rows themselves; None where they are not kept.
     """
 
     seen: Seen
     told: Callable[[int, int], None]
+    kept: Spool | None = None
 
 
 def nobody(_: Model) -> Witness:
@@ -57,11 +60,12 @@ Witnessed = Callable[[Model], Witness]
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """A loaded version, its batches, and its explanations where they are allowed."""
+    """A loaded version, its batches, explanations where they are allowed, and where rows go."""
 
     model: Model
     batcher: Batcher
     explaining: Explaining | None = None
+    kept: Spool | None = None
 
     @classmethod
     def of(
@@ -91,7 +95,7 @@ class Served:
         batcher = Batcher(
             lambda table: answered(model, table, witness.seen), most_rows, witness.told
         )
-        return cls(model, batcher, explaining)
+        return cls(model, batcher, explaining, witness.kept)
 
     @cached_property
     def datatypes(self) -> Mapping[str, str]:

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from learning.numeric import MatrixTable
-from learning.schema import Column, Schema
+from learning.schema import Column, Schema, as_text
 from learning.task import Cells
 from serving.payloads import BYTES, DTYPES, Tensor
 from serving.refusal import Kind, Refusal, invalid
 
 MATRIX = "columns"
+_LONGEST_KEY = 64
 _NUMBERS = tuple(name for name in DTYPES if name != "BOOL")
+_NAMES = (BYTES, *(name for name in DTYPES if "INT" in name))
 _TYPES = {
     "number": _NUMBERS,
     "array": _NUMBERS,
@@ -58,9 +60,26 @@ def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         raise invalid("an input occurs twice", expected="each column once")
     if missing := [name for name in names if name not in tensors]:
         raise invalid("missing inputs", expected=", ".join(map(repr, missing)))
-    if unknown := sorted(set(tensors) - set(names)):
+    if unknown := sorted(set(tensors) - {*names, schema.patient}):
         raise invalid(f"unknown input {unknown[0][:64]!r}", expected=", ".join(map(repr, names)))
     return tensors
+
+
+def patients_of(schema: Schema, inputs: Sequence[Tensor], rows: int) -> list[str | None]:
+    """Each row's patient, where the request has a tensor by the name of the schema's patient.
+
+    Raises:
+        Refusal: The tensor holds no names or numbers of patients.
+    """
+    found = next((one for one in inputs if one.name == schema.patient), None)
+    if found is None:
+        return [None] * rows
+    if found.datatype not in _NAMES or found.array.shape not in {(rows,), (rows, 1)}:
+        raise invalid(f"input {found.name!r}", expected=f"texts or whole numbers of shape {rows}")
+    keys = [as_text(one) for one in found.array.reshape(-1).tolist()]
+    if not all(len(key) <= _LONGEST_KEY and key.isprintable() for key in keys):
+        raise invalid(f"input {found.name!r}", expected="texts of at most 64 printable letters")
+    return [key or None for key in keys]
 
 
 def _check_rows(count: int, most_rows: int) -> None:

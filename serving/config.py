@@ -10,6 +10,7 @@ from pathlib import Path
 from protocol.errors import InputError
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:\s]+):([0-9]{1,5})")
+_REFERENCE = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[1-9][0-9]{0,8})?")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,6 +62,27 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Rows that were asked, kept for jobs over them; they are patients' data.
+
+    Args:
+        folder: Where, in a folder for each version; readable by the owner alone.
+        rows: Most rows of a version; the oldest make room.
+        days: How long a row stays, and at most an hour more.
+    """
+
+    folder: Path = Path("asked")
+    rows: int = 100_000
+    days: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rows <= 10_000_000:
+            raise InputError("keep.rows", expected="1 to 10000000", found=str(self.rows))
+        if not 0 < self.days <= 3660:
+            raise InputError("keep.days", expected="above 0, at most 3660", found=str(self.days))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServedModel:
     """A model that is served.
 
@@ -68,11 +90,25 @@ class ServedModel:
         name: Its name in the store.
         versions: Versions that are served beside the one in use.
         explain: Whether clients may ask what moved a prediction; needs the extra `explain`.
+        reference: Table of a statistics job in the same store that inputs are compared with, as
+            NAME or NAME/VERSION. None for the one that the model's numbers are scaled by, and where
+            there is none for the first rows.
+        keep: How rows that were asked are kept; None for not at all.
     """
 
     name: str
     versions: tuple[int, ...] = ()
     explain: bool = False
+    reference: str | None = None
+    keep: Keeping | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and not _REFERENCE.fullmatch(self.reference):
+            raise InputError(
+                f"reference of model {self.name!r}",
+                expected="NAME or NAME/VERSION of a table in the store",
+                found=repr(self.reference),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +117,8 @@ class Monitoring:
 
     Args:
         folder: Where sums are kept over a restart.
-        reference_rows: The first rows of a version that later ones are compared with.
+        reference_rows: The first rows of a version, which later ones are compared with where no
+            table is the reference.
         window_rows: Last rows that are compared with them.
         psi: Stability index of a column above which it drifts, if it is beyond chance, too.
         gap: Difference of predicted and observed shares above which it is an alert, likewise.

@@ -10,15 +10,16 @@ from typing import Any, NewType
 
 from serving.answering import FLAGS
 from serving.batching import SMALL
-from serving.calibration import read_feedback
-from serving.columns import describe, table_of
+from serving.columns import describe, patients_of, table_of
 from serving.explaining import explanation_outputs
+from serving.feedback import read_feedback
 from serving.limits import Turnstile
 from serving.loading import Catalogue
 from serving.metrics import Metrics
 from serving.monitor import Monitor
 from serving.payloads import Reply, Request, Tensor
 from serving.refusal import Kind, Refusal, invalid
+from serving.spool import Spools
 from serving.tokens import Gate, Scope
 
 EXTENSIONS = ("binary_tensor_data",)
@@ -63,6 +64,7 @@ class DataPlane:
         deadline_s: Longest time that an answer may take.
         monitor: What is watched.
         metrics: What is measured.
+        spools: Where rows are kept that are to be.
         draining: Whether the server was told to end, and takes no new connection.
     """
 
@@ -73,6 +75,7 @@ class DataPlane:
     deadline_s: float
     monitor: Monitor
     metrics: Metrics
+    spools: Spools
     draining: bool = False
 
     @property
@@ -180,7 +183,7 @@ class DataPlane:
         found = self.catalogue.find(model, version).model
         told = read_feedback(found.task, document, self.most_rows)
         self.monitor.add(found.card.label, told)
-        return len(told.label_N)
+        return told.rows
 
     async def infer(self, model: Admitted, request: Request) -> Reply:
         """Predictions of the rows of a request.
@@ -205,7 +208,10 @@ class DataPlane:
         else:
             table = await asyncio.to_thread(table_of, schema, request.inputs, self.most_rows)
         rows = request.inputs[0].array.shape[0]
+        patients = None if served.kept is None else patients_of(schema, request.inputs, rows)
         answer = await served.batcher.submit(table, rows, cells)
+        if served.kept is not None and patients is not None:
+            served.kept.take(table, answer[FLAGS], patients)
         outputs = {name: Tensor(name, datatypes[name], answer[name]) for name in datatypes}
         if explaining is not None and explaining.wanted(request.outputs):
             explained = await explaining.answer(served.model.task.features(table)[0])

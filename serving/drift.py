@@ -1,28 +1,32 @@
-"""Whether today's inputs are distributed as they were: histograms by the schema's own bins.
+"""Whether today's inputs are distributed as they should be: histograms beside a reference.
 
-Bins come from the schema's public constants, counts from what was asked. A count is of one
-hospital's patients without noise, so all of it stays on this machine.
+The reference of a column is a released table's histogram, whose bins are used then, or else that of
+the first rows, in bins by the schema's own centre and spread. A count of what was asked is of one
+hospital's patients without noise, so all of it stays on this machine; and so that nobody reads one
+patient's row off two answers, what is told changes in steps of ten rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import RLock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import chdtri
 
 from learning.schema import Schema
-from learning.task import FloatArray
+from learning.stability import Histogram, Stability, stability
+from learning.task import FloatArray, FloatVector
 from serving.flags import Flag, FlagArray
+from serving.reference import Reference
+from serving.window import Window, taken
 
 # Of a number, in spreads from its centre: ten bins, the outer ones open.
 EDGES = np.linspace(-2.0, 2.0, 9)
-_BINS = len(EDGES) + 1
-_CHANCE = 0.001
+STEP = 10
 _AT_ONCE = 256
 
 Counts = npt.NDArray[np.int64]
@@ -37,30 +41,46 @@ class Bins:
         names: Columns that are.
         starts: The first count of each, and the end.
         watched: Of each its place in the schema, first feature and number of values.
+        edges: Of each number where its bins but the first begin; of others nothing is looked up.
     """
 
     schema: Schema
     names: tuple[str, ...]
     starts: tuple[int, ...]
     watched: tuple[tuple[int, int, int], ...]
+    edges: tuple[FloatVector, ...]
 
     @classmethod
-    def of(cls, schema: Schema) -> Bins:
-        """The bins of a schema."""
+    def of(cls, schema: Schema, reference: Reference | None = None) -> Bins:
+        """The bins of a schema, and of the table that it is compared with."""
+        known = {} if reference is None else reference.columns
         names: list[str] = []
-        starts, watched = [0], []
+        starts, watched, edges = [0], [], []
         for place, column in enumerate(schema.columns):
-            sizes = {"number": _BINS, "flag": 2, "category": len(column.labels)}
+            edge_K = known[column.name].edge_K if column.name in known else EDGES
+            sizes = {"number": len(edge_K) + 1, "flag": 2, "category": len(column.labels)}
             if column.kind in sizes:
                 names.append(column.name)
                 watched.append((place, schema.starts[place], sizes[column.kind]))
+                edges.append(edge_K)
                 starts.append(starts[-1] + sizes[column.kind] + 1)
-        return cls(schema=schema, names=(*names,), starts=(*starts,), watched=(*watched,))
+        return cls(
+            schema=schema,
+            names=(*names,),
+            starts=(*starts,),
+            watched=(*watched,),
+            edges=(*edges,),
+        )
 
     @property
     def length(self) -> int:
         """How many counts there are."""
         return self.starts[-1]
+
+    def place(self, name: str) -> slice:
+        """Where a column's counts stand."""
+        at = self.names.index(name)
+        return slice(self.starts[at], self.starts[at + 1])
 
     def count(self, x_NF: FloatArray, flag_NC: FlagArray) -> Counts:
         """Counts of rows.
@@ -71,7 +91,9 @@ class Bins:
         """
         found: Counts = np.zeros(self.length, dtype=np.int64)
         absent_NC = (flag_NC == Flag.MISSING) | (flag_NC == Flag.UNREADABLE)
-        for start, (place, feature, size) in zip(self.starts, self.watched, strict=False):
+        for start, edge_K, (place, feature, size) in zip(
+            self.starts, self.edges, self.watched, strict=False
+        ):
             value_NS = x_NF[~absent_NC[:, place], feature : feature + size]
             kind = self.schema.columns[place].kind
             if kind == "category":
@@ -79,89 +101,82 @@ class Bins:
             elif kind == "flag":
                 bin_N = (value_NS[:, 0] > 0.5).astype(np.int64)
             else:
-                bin_N = np.searchsorted(EDGES, value_NS[:, 0], side="right")
+                bin_N = np.searchsorted(edge_K, value_NS[:, 0], side="right")
             found[start : start + size] = np.bincount(bin_N, minlength=size)
             found[start + size] = len(x_NF) - len(bin_N)
         return found
 
 
-def stability(expected: Counts, found: Counts) -> tuple[float, bool]:
-    """Population stability index of two histograms, and whether it is beyond chance.
-
-    Half a count is added to every bin. Without any drift the index over (1/n + 1/m) follows a
-    chi-squared distribution with one degree less than there are bins.
-
-    Source: Yurdakul 2018, Statistical Properties of Population Stability Index, theorem 3.1.
-
-    >>> stability(np.array([50, 50]), np.array([50, 50]))
-    (0.0, False)
-    """
-    n, m, bins = int(expected.sum()), int(found.sum()), len(expected)
-    if not n or not m:
-        return 0.0, False
-    share_B = (expected + 0.5) / (n + 0.5 * bins)
-    other_B = (found + 0.5) / (m + 0.5 * bins)
-    index = float(((other_B - share_B) * np.log(other_B / share_B)).sum())
-    return index, index / (1 / n + 1 / m) > float(chdtri(bins - 1, _CHANCE))
-
-
-@dataclass(eq=False)
-class Window:
-    """Sums over the last rows: two halves, the older one forgotten when the newer one is full.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColumnDrift:
+    """A column's histograms, as they are told.
 
     Args:
-        length: Numbers of a sum.
-        rows: Rows of a half.
+        expected: The reference.
+        found: The last rows.
+        table: Whether the reference is a table.
     """
 
-    length: int
-    rows: int
-    halves: list[FloatArray] = field(default_factory=list)
-    seen: list[int] = field(default_factory=lambda: [0, 0])
+    expected: Histogram
+    found: Histogram
+    table: bool
 
-    def __post_init__(self) -> None:
-        self.halves = self.halves or [np.zeros(self.length), np.zeros(self.length)]
+    @cached_property
+    def stability(self) -> Stability | None:
+        """How far they are from each other; None while there are too few to tell."""
+        return stability(self.expected, self.found)
 
-    def add(self, sums: npt.NDArray[Any], rows: int) -> None:
-        """Add the sums of some rows."""
-        if self.seen[1] >= self.rows:
-            self.halves = [self.halves[1], np.zeros(self.length)]
-            self.seen = [self.seen[1], 0]
-        self.halves[1] = self.halves[1] + sums
-        self.seen[1] += rows
-
-    @property
-    def total(self) -> FloatArray:
-        """The sum over both halves."""
-        return np.asarray(self.halves[0] + self.halves[1])
+    def drifts(self, psi: float) -> bool:
+        """Whether the index is above `psi`, and beyond what chance and noise explain."""
+        found = self.stability
+        return found is not None and found.sure and found.index > psi
 
 
 @dataclass(eq=False)
 class Drift:
-    """Inputs of one version: a reference, and the last rows beside it.
+    """Inputs of one version: the first rows, and the last ones beside them and a table.
 
     Large batches are answered in another thread than the one that looks after alerts, so both may
     ask at a time.
 
     Args:
         bins: How they are counted.
-        reference_rows: How many of the first rows are the reference.
+        reference_rows: How many of the first rows are the reference of what the table lacks.
         window_rows: How many rows stand beside it.
+        reference: The table; None where there is none.
     """
 
     bins: Bins
     reference_rows: int
     window_rows: int
-    reference: Counts = field(init=False)
+    reference: Reference | None = None
     rows: int = 0
+    early: Counts = field(init=False)
     recent: Window = field(init=False)
+    _told: Mapping[str, ColumnDrift] = field(default_factory=dict)
+    _told_counts: tuple[Counts, Counts] = field(init=False)
+    _told_rows: int = 0
     _pending: list[tuple[FloatArray, FlagArray]] = field(default_factory=list)
     _waiting: int = 0
     _lock: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
-        self.reference = np.zeros(self.bins.length, dtype=np.int64)
+        self.early = np.zeros(self.bins.length, dtype=np.int64)
         self.recent = Window(self.bins.length, max(self.window_rows // 2, 1))
+        self._told_counts = self.early.copy(), self.early.copy()
+
+    @cached_property
+    def _tabled(self) -> npt.NDArray[np.bool_]:
+        """Which counts have a table beside them, so that the first rows are watched already."""
+        found = np.zeros(self.bins.length, dtype=np.bool_)
+        for name in self.tabled:
+            found[self.bins.place(name)] = True
+        return found
+
+    @property
+    def tabled(self) -> frozenset[str]:
+        """The columns whose reference is a table."""
+        return frozenset() if self.reference is None else frozenset(self.reference.columns)
 
     def observe(self, x_NF: FloatArray, flag_NC: FlagArray) -> None:
         """Take note of rows; they are counted together with others, later."""
@@ -181,19 +196,66 @@ class Drift:
     def _count(self, pending: list[tuple[FloatArray, FlagArray]]) -> None:
         x_NF = np.concatenate([x for x, _ in pending])
         flag_NC = np.concatenate([flags for _, flags in pending])
-        first = max(self.reference_rows - self.rows, 0)
+        first = min(max(self.reference_rows - self.rows, 0), len(x_NF))
         if first:
-            self.reference += self.bins.count(x_NF[:first], flag_NC[:first])
+            count_L = self.bins.count(x_NF[:first], flag_NC[:first])
+            self.early += np.where(self._tabled, 0, count_L)
+            if self.reference is not None:
+                self.recent.add(np.where(self._tabled, count_L, 0), first)
         if len(x_NF) > first:
             self.recent.add(self.bins.count(x_NF[first:], flag_NC[first:]), len(x_NF) - first)
         self.rows += len(x_NF)
+        if self.rows - self._told_rows >= STEP:
+            self._tell(self.rows, self.early.copy(), self.recent.total.astype(np.int64))
 
-    def indices(self) -> dict[str, tuple[float, bool]]:
-        """Of each column the stability index, and whether it is beyond chance."""
-        self.settle()
-        found_L = self.recent.total.astype(np.int64)
-        ends: Sequence[int] = self.bins.starts[1:]
-        return {
-            name: stability(self.reference[start:end], found_L[start:end])
-            for name, start, end in zip(self.bins.names, self.bins.starts, ends, strict=False)
-        }
+    def _tell(self, rows: int, early_L: Counts, found_L: Counts) -> None:
+        """From now on tell these counts."""
+        self._told_rows, self._told_counts = rows, (early_L, found_L)
+        self._told = {name: self._column(name, early_L, found_L) for name in self.bins.names}
+
+    def _column(self, name: str, early_L: Counts, found_L: Counts) -> ColumnDrift:
+        place = self.bins.place(name)
+        expected = Histogram(count_B=early_L[place].astype(np.float64))
+        if self.reference is not None and name in self.tabled:
+            expected = self.reference.columns[name].histogram
+        found = Histogram(count_B=found_L[place].astype(np.float64))
+        return ColumnDrift(expected=expected, found=found, table=name in self.tabled)
+
+    def columns(self) -> Mapping[str, ColumnDrift]:
+        """Each watched column's histograms, as they stood at the last step."""
+        with self._lock:
+            self.settle()
+            return self._told
+
+    def state(self) -> dict[str, Any]:
+        """What a restart must not lose, as JSON."""
+        with self._lock:
+            self.settle()
+            return {
+                "settings": self._settings,
+                "early": self.early.tolist(),
+                "rows": self.rows,
+                "recent": self.recent.plain(),
+                "told": [self._told_rows, *(counts.tolist() for counts in self._told_counts)],
+            }
+
+    @property
+    def _settings(self) -> list[int | str]:
+        table = "" if self.reference is None else self.reference.digest
+        return [self.reference_rows, self.window_rows, table]
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state back; one of other settings or another table is left alone.
+
+        Raises:
+            ValueError: It is none; `KeyError` and `TypeError` say the same.
+        """
+        if state["settings"] != self._settings:
+            return
+        told_rows, *told = state["told"]
+        counts = [np.array(one, dtype=np.int64) for one in (state["early"], *told)]
+        if [one.shape for one in counts] != [self.early.shape] * 3:
+            raise ValueError
+        recent = taken(self.recent, state["recent"])
+        self.early, self.rows, self.recent = counts[0], int(state["rows"]), recent
+        self._tell(int(told_rows), counts[1], counts[2])

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from serving.monitor import Monitor
+from serving.monitor import Monitor, Watched
 from serving.refusal import Refusal
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -118,25 +118,36 @@ class _Watching(Collector):
             (name,): count for name, count in self._waiting().items()
         }
         yield _gauge("waiting", "Requests that wait for a batch", ("model",), waiting)
-        rows: dict[tuple[str, ...], float] = {}
-        alerts: dict[tuple[str, ...], float] = {}
-        psi: dict[tuple[str, ...], float] = {}
-        gaps: dict[tuple[str, ...], float] = {}
-        errors: dict[tuple[str, ...], float] = {}
-        for label, one in list(self._monitor.watched.items()):
-            alerts |= {(label, alert): 1 for alert in one.look()}
-            psi |= {(label, name): index for name, (index, _) in one.drift.indices().items()}
-            for group, gap in one.calibration.gaps().items():
-                gaps[label, *group] = gap.observed - gap.predicted
-            if (error := one.calibration.error()) is not None:
-                errors[label,] = error
-            rows[label, "asked"], rows[label, "labelled"] = one.drift.rows, one.calibration.rows
-        yield _gauge("rows", "Rows asked, and rows whose label is known", ("model", "which"), rows)
-        yield _gauge("drift_psi", "Stability index of a column", ("model", "column"), psi)
-        told = "Share that came true minus mean prediction"
-        yield _gauge("calibration_gap", told, ("model", "column", "group"), gaps)
-        yield _gauge("calibration_error", "Over ten bins", ("model",), errors)
-        yield _gauge("alert", "What is wrong now", ("model", "alert"), alerts)
+        yield from _watched(list(self._monitor.watched.items()))
+
+
+def _watched(versions: list[tuple[str, Watched]]) -> Iterator[Metric]:
+    """Gauges of what is watched, in steps that no single row shows in."""
+    rows, alerts, references, psi, bounds, gaps, errors = (
+        dict[tuple[str, ...], float]() for _ in range(7)
+    )
+    for label, one in versions:
+        alerts |= {(label, alert): 1 for alert in one.look()}
+        for name, column in one.drift.columns().items():
+            named = one.reference_of(name)
+            references[label, named] = references.get((label, named), 0) + 1
+            if (found := column.stability) is not None:
+                psi[label, name] = found.index
+                bounds |= {(label, name, "low"): found.low, (label, name, "high"): found.high}
+        for place, gap in one.calibration.gaps().items():
+            gaps[label, *place] = gap.observed - gap.predicted
+        errors |= {(label, name): error for name, error in one.calibration.errors().items()}
+        rows[label, "asked"], rows[label, "labelled"] = one.drift.rows, one.calibration.rows
+    yield _gauge("rows", "Rows asked, and rows whose label is known", ("model", "which"), rows)
+    told = "Columns that are watched, by what they are compared with"
+    yield _gauge("drift_reference", told, ("model", "reference"), references)
+    yield _gauge("drift_psi", "Stability index of a column", ("model", "column"), psi)
+    told = "95 % interval of the index, by chance and noise"
+    yield _gauge("drift_psi_bound", told, ("model", "column", "bound"), bounds)
+    told = "Share that came true minus mean prediction"
+    yield _gauge("calibration_gap", told, ("model", "outcome", "column", "group"), gaps)
+    yield _gauge("calibration_error", "Over ten bins", ("model", "outcome"), errors)
+    yield _gauge("alert", "What is wrong now", ("model", "alert"), alerts)
 
 
 def _gauge(

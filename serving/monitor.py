@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from learning.artefact import Model
 from protocol.errors import FedwardError
 from protocol.keyfile import replace_file
-from serving.calibration import Calibration, Feedback
+from serving.calibration import Calibration, Place
 from serving.config import Monitoring
-from serving.drift import Bins, Drift, Window
+from serving.drift import Bins, Drift
+from serving.feedback import Feedback, reader_of
+from serving.reference import Reference
 
 log = logging.getLogger("fedward.serving")
 
@@ -32,29 +32,35 @@ class Watched:
     Args:
         model: The version.
         settings: How it is watched.
+        reference: The table that its inputs are compared with; None where there is none.
     """
 
     model: Model
     settings: Monitoring
+    reference: Reference | None = None
     drift: Drift = field(init=False)
     calibration: Calibration = field(init=False)
     alerts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        schema, settings = self.model.task.schema, self.settings
-        self.drift = Drift(Bins.of(schema), settings.reference_rows, settings.window_rows)
-        self.calibration = Calibration(schema, settings.window_rows)
+        task, settings = self.model.task, self.settings
+        self.drift = Drift(
+            Bins.of(task.schema, self.reference),
+            settings.reference_rows,
+            settings.window_rows,
+            self.reference,
+        )
+        reader = reader_of(task)
+        outcomes = () if reader is None else reader.outcomes
+        self.calibration = Calibration(task.schema, outcomes, settings.window_rows)
 
     def look(self) -> frozenset[str]:
         """What is wrong now; what began or ended since the last look is logged."""
-        found = {
-            f"drift of {name}"
-            for name, (index, sure) in self.drift.indices().items()
-            if sure and index > self.settings.psi
-        }
-        for (column, label), gap in self.calibration.gaps().items():
+        columns = self.drift.columns().items()
+        found = {f"drift of {name}" for name, one in columns if one.drifts(self.settings.psi)}
+        for place, gap in self.calibration.gaps().items():
             if gap.sure and abs(gap.predicted - gap.observed) > self.settings.gap:
-                found.add(f"calibration of {column} = {label}" if column else "calibration")
+                found.add(_miscalibrated(place))
         for alert in sorted(found - self.alerts):
             log.warning("alert: %s: %s", self.model.card.label, alert)
         for alert in sorted(self.alerts - found):
@@ -62,52 +68,40 @@ class Watched:
         self.alerts = frozenset(found)
         return self.alerts
 
+    def reference_of(self, column: str) -> str:
+        """What a column is compared with, in words."""
+        if self.reference is not None and column in self.reference.columns:
+            return self.reference.label
+        return f"first {self.settings.reference_rows} rows"
+
     def state(self) -> dict[str, Any]:
         """Everything that a restart must not lose, as JSON."""
-        self.drift.settle()
         return {
             "weights": self.model.card.digests.weights,
-            "settings": [self.settings.reference_rows, self.settings.window_rows],
-            "reference": self.drift.reference.tolist(),
-            "rows": self.drift.rows,
-            "recent": _plain(self.drift.recent),
-            "labels": self.calibration.rows,
-            "calibration": _plain(self.calibration.recent),
+            "drift": self.drift.state(),
+            "calibration": self.calibration.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take a state back; one of other weights or settings is left alone.
+        """Take a state back; of other weights nothing, of other settings what does not need them.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is none; `KeyError` and `TypeError` say the same.
         """
-        fresh = self.state()
-        if any(state[key] != fresh[key] for key in ("weights", "settings")):
-            return
-        reference = np.array(state["reference"], dtype=np.int64)
-        recent, calibration = (
-            _taken(window, state[name])
-            for window, name in (
-                (self.drift.recent, "recent"), (self.calibration.recent, "calibration"),
-            )
-        )  # fmt: skip
-        if reference.shape != self.drift.reference.shape:
-            raise ValueError
-        self.drift.reference, self.drift.rows = reference, int(state["rows"])
-        self.calibration.rows = int(state["labels"])
-        self.drift.recent, self.calibration.recent = recent, calibration
+        if state["weights"] == self.model.card.digests.weights:
+            self.drift.restore(state["drift"])
+            self.calibration.restore(state["calibration"])
 
 
-def _plain(window: Window) -> dict[str, Any]:
-    return {"halves": [half.tolist() for half in window.halves], "seen": window.seen}
+def _miscalibrated(place: Place) -> str:
+    """The alert's name."""
+    outcome, column, group = place
+    parts = ["calibration", outcome and f"of {outcome}", column and f"where {column} = {group}"]
+    return " ".join(filter(None, parts))
 
 
-def _taken(like: Window, state: Mapping[str, Any]) -> Window:
-    halves = [np.array(half, dtype=np.float64) for half in state["halves"]]
-    older, newer = state["seen"]
-    if [half.shape for half in halves] != [(like.length,)] * 2:
-        raise ValueError
-    return Window(like.length, like.rows, halves, [int(older), int(newer)])
+def _no_reference(_: Model) -> None:
+    """Where only the first rows are compared with."""
 
 
 class Monitor:
@@ -116,19 +110,30 @@ class Monitor:
     Args:
         folder: Where sums are kept; readable by the owner alone.
         settings: How they are kept.
+        references: Finds the table that a version's inputs are compared with.
     """
 
-    def __init__(self, folder: Path, settings: Monitoring) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Monitoring,
+        references: Callable[[Model], Reference | None] = _no_reference,
+    ) -> None:
         self._folder = folder
         self._settings = settings
+        self._references = references
         self._complained = False
         self.watched: dict[str, Watched] = {}
 
     def watch(self, model: Model) -> Watched:
-        """Watch a version from now on, with what is known of it from before."""
+        """Watch a version from now on, with what is known of it from before.
+
+        Raises:
+            FedwardError: The table that it is to be compared with cannot be used.
+        """
         label = model.card.label
         if label not in self.watched:
-            watched = Watched(model, self._settings)
+            watched = Watched(model, self._settings, self._references(model))
             self._restore(watched)
             self.watched[label] = watched
         return self.watched[label]

@@ -108,12 +108,15 @@ _OUTPUT = _object(
 )
 _WANTED = _object({"name": _TEXT, "parameters": _object({"binary_data": _FLAG})}, "name")
 _REQUEST = _object({"id": _TEXT, "inputs": _list(_INPUT), "outputs": _list(_WANTED)}, "inputs")
+_ROWS = _list(_list({"type": "number"}))
+# Which of them a model takes follows from its task; see docs/serving.md.
 _FEEDBACK = _object(
     {
-        "probabilities": _list(_list({"type": "number"})),
-        "labels": _list(_TEXT),
+        **dict.fromkeys(("probabilities", "survival", "outcomes", "quantiles"), _ROWS),
+        "labels": {"type": "array", "minItems": 1},
+        "times": _list({"type": "number", "minimum": 0}),
+        "arms": _list(_TEXT),
         "groups": {"type": "object", "additionalProperties": _list(_TEXT)},
     },
-    "probabilities",
     "labels",
 )

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from learning.card import ModelCard
 from learning.schema import Column
 from serving.dataplane import DataPlane
+from serving.drift import ColumnDrift
 from serving.monitor import Watched
 
 _HERE = Path(__file__).parent
@@ -26,6 +28,7 @@ _SHA = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _TEMPLATE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
     (_HERE / "page.html").read_text(encoding="utf-8")
 )
+BAR_HEIGHT, BAR_WIDTH = 24, 6
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         f"default-src 'none'; style-src 'sha256-{_SHA}'; base-uri 'none'; form-action 'none'; "
@@ -57,6 +60,8 @@ def page(plane: DataPlane, visible: Callable[[str], bool]) -> str:
         now=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         traffic=_traffic(plane, names),
         versions=versions,
+        height=BAR_HEIGHT,
+        width=BAR_WIDTH,
     )
 
 
@@ -86,15 +91,9 @@ def _version(plane: DataPlane, name: str, version: str) -> Mapping[str, Any]:
         "asked": watched.drift.rows,
         "reference": _reference(watched),
         "columns": _columns(watched),
-        "groups": [
-            {
-                "name": f"{column} = {label}" if column else "all",
-                "rows": gap.rows,
-                "predicted": f"{gap.predicted:.3f}",
-                "observed": f"{gap.observed:.3f}",
-            }
-            for (column, label), gap in watched.calibration.gaps().items()
-        ],
+        "groups": _calibration(watched),
+        "several": len(watched.calibration.outcomes) > 1,
+        "labels": bool(watched.calibration.outcomes),
     }
 
 
@@ -129,31 +128,79 @@ def _privacy(card: ModelCard) -> str:
 
 
 def _reference(watched: Watched) -> str:
-    missing = watched.settings.reference_rows - watched.drift.rows
-    if missing > 0:
-        return f"Drift is told once {watched.settings.reference_rows} rows are the reference."
-    return f"Compared with the first {watched.settings.reference_rows} of them."
+    """What inputs are compared with."""
+    tabled, early = watched.drift.tabled, watched.settings.reference_rows
+    told = []
+    if watched.reference is not None:
+        which = "" if len(tabled) == len(watched.drift.bins.names) else f" ({len(tabled)} columns)"
+        told.append(f"the released table {watched.reference.label} of all hospitals{which}")
+    if len(tabled) < len(watched.drift.bins.names):
+        missing = early - watched.drift.rows
+        soon = f", of which {missing} are still to come" if missing > 0 else ""
+        told.append(f"the first {early} rows{soon}")
+    return f"Compared with {' and '.join(told)}." if told else "Nothing is watched."
 
 
 def _columns(watched: Watched) -> list[Mapping[str, Any]]:
-    indices = watched.drift.indices()
-    found: list[Mapping[str, Any]] = []
-    for column in watched.model.task.schema.columns:
-        index, sure = indices.get(column.name, (None, False))
-        drifts = index is not None and sure and index > watched.settings.psi
-        verdict = "yes" if drifts else "no" if index is not None else "not watched"
-        found.append(
-            {
-                "name": column.name,
-                "kind": column.kind,
-                "unit": column.unit,
-                "taken": _values(column),
-                "index": "" if index is None else f"{index:.3f}",
-                "drifts": drifts,
-                "verdict": verdict,
-            }
-        )
-    return found
+    drift = watched.drift.columns()
+    return [
+        {
+            "name": column.name,
+            "kind": column.kind,
+            "unit": column.unit,
+            "taken": _values(column),
+            **_drift(watched, column.name, drift.get(column.name)),
+        }
+        for column in watched.model.task.schema.columns
+    ]
+
+
+def _drift(watched: Watched, name: str, drift: ColumnDrift | None) -> Mapping[str, Any]:
+    """A column's cells about drift."""
+    if drift is None:
+        waits = "not yet told" if name in watched.drift.bins.names else "not watched"
+        return {"index": "", "drifts": False, "verdict": waits, "bars": (), "reference": ""}
+    found, drifts = drift.stability, drift.drifts(watched.settings.psi)
+    verdict = "yes" if drifts else "no" if found is not None else "too few rows"
+    index = "" if found is None else f"{found.index:.3f} ({found.low:.3f} to {found.high:.3f})"
+    return {
+        "index": index,
+        "drifts": drifts,
+        "verdict": verdict,
+        "bars": _bars(drift),
+        "reference": watched.reference_of(name),
+    }
+
+
+def _bars(drift: ColumnDrift) -> Sequence[Mapping[str, Any]]:
+    """Of each bin a bar for the last rows and a line for the reference, as parts of the highest."""
+    shares = [
+        np.maximum(one.count_B, 0.0) / max(float(np.maximum(one.count_B, 0.0).sum()), 1.0)
+        for one in (drift.found, drift.expected)
+    ]
+    most = max(float(one.max()) for one in shares) or 1.0
+    heights = [(one / most * BAR_HEIGHT).round(1).tolist() for one in shares]
+    return [
+        {"x": place * BAR_WIDTH, "found": found, "expected": expected}
+        for place, (found, expected) in enumerate(zip(*heights, strict=True))
+    ]
+
+
+def _calibration(watched: Watched) -> list[Mapping[str, Any]]:
+    """Rows of the table of what came true."""
+    gaps, settings = watched.calibration.gaps(), watched.settings
+    return [
+        {
+            "outcome": outcome,
+            "group": f"{column} = {label}" if column else "all",
+            "rows": gap.rows,
+            "predicted": f"{gap.predicted:.3f}",
+            "observed": f"{gap.observed:.3f}",
+            "gap": f"{gap.observed - gap.predicted:+.3f}",
+            "wrong": gap.sure and abs(gap.observed - gap.predicted) > settings.gap,
+        }
+        for (outcome, column, label), gap in gaps.items()
+    ]
 
 
 def _values(column: Column) -> str:

@@ -37,10 +37,10 @@ def predict(
 ) -> None:
     """Predict every row of a table, and write a table of predictions.
 
-    The output is there whole or not at all. A run that was interrupted goes on where it was when
-    the same command is given again. What the model could not take as it was stands in
-    OUTPUT.problems.csv, by row and column, never by value. Columns that the model does not know
-    are refused unless --keep or --ignore names them.
+    TARGET is there whole or not at all. A run that was interrupted goes on where it was when the
+    same command is given again. What the model could not take as it was stands beside TARGET, in a
+    file whose name ends with .problems.csv, by row and column, never by value. Columns that the
+    model does not know are refused unless --keep or --ignore names them.
     """
     found = load(_version(model), signer or None)
     job = Job(

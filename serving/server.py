@@ -28,8 +28,10 @@ from serving.limits import Turnstile
 from serving.loading import Catalogue
 from serving.metrics import Metrics
 from serving.monitor import Monitor
+from serving.reference import find_reference
 from serving.rest import make_app
 from serving.rpc import Health, handler_of
+from serving.spool import Spools
 from serving.tokens import Gate
 
 log = logging.getLogger("fedward.serving")
@@ -64,16 +66,20 @@ def make_plane(config: ServingConfig, base: Path) -> DataPlane:
     """
     limits = config.limits
     turnstile = Turnstile(limits.concurrent, limits.per_second, time.monotonic)
-    monitor = Monitor(base / config.monitoring.folder, config.monitoring)
+    store, named = base / config.store, {one.name: one.reference for one in config.models}
+    monitor = Monitor(
+        base / config.monitoring.folder,
+        config.monitoring,
+        lambda model: find_reference(store, config.signers, model, named[model.card.name]),
+    )
     metrics = Metrics(monitor, lambda: catalogue.waiting, lambda: turnstile.under_way)
+    spools = Spools(base, config.models, lambda: datetime.now(UTC))
 
     def witnessed(model: Model) -> Witness:
         seen = monitor.watch(model).drift.observe
-        return Witness(seen=seen, told=metrics.batch(model.card.name))
+        return Witness(seen=seen, told=metrics.batch(model.card.name), kept=spools.of(model))
 
-    catalogue = Catalogue(
-        base / config.store, config.signers, config.models, limits.rows, witnessed
-    )
+    catalogue = Catalogue(store, config.signers, config.models, limits.rows, witnessed)
     catalogue.load()
     tokens = None if config.tokens is None else base / config.tokens
     return DataPlane(
@@ -84,6 +90,7 @@ def make_plane(config: ServingConfig, base: Path) -> DataPlane:
         deadline_s=limits.deadline_s,
         monitor=monitor,
         metrics=metrics,
+        spools=spools,
     )
 
 
@@ -111,6 +118,7 @@ async def serve(config: ServingConfig, base: Path, told: Callable[[Listening], N
         await ending.wait()
         plane.draining = True
         watching.cancel()
+        stack.callback(plane.spools.close)
         stack.callback(plane.monitor.look)
         log.info("ending: %d requests under way", plane.turnstile.under_way)
 
@@ -126,6 +134,7 @@ async def _watch(plane: DataPlane, every_s: float) -> None:
             looked = time.monotonic()
             plane.monitor.keep_only(plane.catalogue.labels)
             plane.monitor.look()
+            await asyncio.to_thread(plane.spools.write)
 
 
 async def _start_rest(

@@ -19,15 +19,15 @@ from learning.schema import Schema
 from learning.task import Table
 from protocol.config import parse
 from protocol.errors import InputError
-from serving.calibration import Calibration, read_feedback
 from serving.config import Monitoring
-from serving.drift import Bins, Drift, Window, stability
+from serving.drift import STEP, Bins, Drift
+from serving.feedback import read_feedback
 from serving.flags import flags_of
 from serving.monitor import Monitor
-from serving.refusal import Refusal
 from serving.server import Listening
+from serving.window import Window
 from tests.serving.test_inside import served
-from tests.serving.ward import PLAIN, SCHEMA, add, configure, fill
+from tests.serving.ward import SCHEMA, add, configure, fill
 
 TABLE = {**SCHEMA, "columns": SCHEMA["columns"][:3]}
 WHOLE = parse(Schema, TABLE, "schema")
@@ -81,15 +81,29 @@ def test_what_drifts_is_an_alert_and_the_rest_is_not(
     assert watched.look() == frozenset()
 
 
-def test_a_stability_index_without_drift_stays_within_chance() -> None:
-    rng = np.random.default_rng(5)
-    share_B = rng.dirichlet(np.ones(11))
-    beyond = sum(
-        stability(rng.multinomial(500, share_B), rng.multinomial(500, share_B))[1]
-        for _ in range(400)
-    )
-    assert beyond <= 6
-    assert stability(np.array([5, 5]), np.array([0, 0])) == (0.0, False)
+def test_what_is_told_changes_in_steps_and_not_by_a_row(tmp_path: Path) -> None:
+    model = load(add(tmp_path, "sepsis", TABLE, 1))
+    folder, settings = tmp_path / "kept", Monitoring(reference_rows=50, window_rows=100)
+    monitor = Monitor(folder, settings)
+    drift = monitor.watch(model).drift
+    assert drift.columns() == {}
+    observe(drift, rows(STEP - 1, 1))
+    assert drift.columns() == {}, "fewer than a step is nothing"
+    observe(drift, rows(91, 2))
+    before = drift.columns()
+    assert before["age"].found.total == 50
+    for _ in range(STEP - 1):
+        observe(drift, {"age": [119.0], "ward": ["3"], "smoker": ["yes"]})
+        monitor.look()
+        assert drift.columns() is before
+    # A restart tells no more.
+    again = Monitor(folder, settings).watch(model).drift
+    assert again.rows == 109
+    assert again.columns()["age"].found.count_B.tolist() == before["age"].found.count_B.tolist()
+    for one in (drift, again):
+        observe(one, {"age": [119.0], "ward": ["3"], "smoker": ["yes"]})
+        assert one.columns()["age"].found.total == 60
+        assert one.rows == 110
 
 
 def test_a_window_forgets() -> None:
@@ -101,78 +115,10 @@ def test_a_window_forgets() -> None:
     assert window.total.tolist() == [6 + 7 + 8]
 
 
-def feedback(n: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
-    """Predictions that come true, but for smokers by `shift` more often than predicted."""
-    rng = np.random.default_rng(seed)
-    p_N, smoker_N = rng.uniform(0.2, 0.6, n), rng.random(n) < 0.5
-    true_N = rng.random(n) < p_N + shift * smoker_N
-    return {
-        "probabilities": np.column_stack([1 - p_N, p_N]).tolist(),
-        "labels": np.where(true_N, "yes", "no").tolist(),
-        "groups": {"smoker": np.where(smoker_N, "yes", "no").tolist()},
-    }
-
-
-def test_predictions_that_do_not_come_true_for_a_group_are_an_alert(tmp_path: Path) -> None:
-    model = load(add(tmp_path, "sepsis", TABLE, 1))
-    for shift, alerts in (
-        (0.0, set[str]()),
-        (0.35, {"calibration", "calibration of smoker = yes"}),
-    ):
-        watched = Monitor(tmp_path / f"kept {shift}", SETTINGS).watch(model)
-        watched.calibration.add(read_feedback(model.task, feedback(400, 7, shift), 4096))
-        assert watched.look() == alerts
-        gaps = watched.calibration.gaps()
-        assert gaps["smoker", "yes"].rows + gaps["smoker", "no"].rows == gaps["", ""].rows == 400
-        error = watched.calibration.error()
-        assert error is not None
-        assert (error > 0.1) == bool(alerts)
-
-
-def test_of_many_classes_the_likeliest_is_compared() -> None:
-    schema = parse(Schema, {**PLAIN, "label": {"name": "stage", "classes": [1, 2, 3]}}, "schema")
-    calibration = Calibration(schema, 100)
-    assert calibration.error() is None
-    document = {"probabilities": [[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], "labels": ["1", "2"]}
-
-    class Task:
-        outputs = (type("O", (), {"name": "probabilities", "columns": ("1", "2", "3")}),)
-
-    Task.schema = schema  # type: ignore[attr-defined]
-    told = read_feedback(Task(), document, 10)  # type: ignore[arg-type]
-    for _ in range(4):
-        calibration.add(told)
-    assert (calibration.gaps(), calibration.error()) == ({}, None), "too few to be told"
-    calibration.add(told)
-    gap = calibration.gaps()["", ""]
-    assert (gap.rows, gap.observed) == (10, 0.5)
-    assert gap.predicted == pytest.approx(0.65)
-    assert calibration.error() == pytest.approx((0.5 + 0.8) / 2)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"labels": []}, "labels; expected a list of 'no', 'yes'"),
-        ({"labels": ["yes", "917"]}, "labels; expected a list of"),
-        ({"labels": ["yes"] * 11}, "labels of a request; expected 1 to 10"),
-        ({"probabilities": [[0.5, 0.5]]}, "2 rows of 2 numbers"),
-        ({"probabilities": [[0.5, 917], [0, 1]]}, "what the model answered"),
-        ({"probabilities": [["917", {}], [0, 1]]}, "what the model answered"),
-        ({"groups": 3}, "groups; expected columns"),
-        ({"groups": {"age": ["917", "1"]}}, "groups; expected 'ward', 'smoker'"),
-        ({"groups": {"ward": ["a"]}}, "groups of 'ward'; expected 2 texts"),
-        ({"more": 917}, "probabilities, labels and groups"),
-    ],
-)
-def test_wrong_feedback_is_refused_by_field_and_never_by_value(
-    tmp_path: Path, change: dict[str, Any], told: str
-) -> None:
-    task = load(add(tmp_path, "sepsis", TABLE, 1)).task
-    document = {"probabilities": [[0.5, 0.5], [0.0, 1.0]], "labels": ["yes", "no"], **change}
-    with pytest.raises(Refusal, match=told) as caught:
-        read_feedback(task, document, 10)
-    assert "917" not in str(caught.value)
+def feedback(n: int, seed: int) -> dict[str, Any]:
+    """Predictions that come true."""
+    p_N = np.random.default_rng(seed).uniform(0.2, 0.6, n)
+    return {"probabilities": np.column_stack([1 - p_N, p_N]).tolist(), "labels": ["yes"] * n}
 
 
 def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> None:
@@ -187,9 +133,20 @@ def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> Non
     (kept,) = folder.iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
     assert Monitor(folder, SETTINGS).watch(model).state() == before
-    assert Monitor(folder, Monitoring(window_rows=3)).watch(model).drift.rows == 0
-    for damaged in (b"{", b"{}", json.dumps({**before, "reference": [1]}).encode()):
-        kept.write_bytes(damaged)
+    other_window = Monitor(folder, Monitoring(window_rows=3)).watch(model)
+    assert (other_window.drift.rows, other_window.calibration.rows) == (0, 0)
+    drift, calibration = before["drift"], before["calibration"]
+    for damaged in (
+        {}, {**before, "drift": {**drift, "early": [1]}}, {**before, "drift": {}},
+        {**before, "drift": {**drift, "recent": {"halves": [[1], [1]], "seen": [0, 0]}}},
+        {**before, "calibration": {**calibration, "told": [1]}},
+    ):  # fmt: skip
+        kept.write_text(json.dumps(damaged))
+        assert Monitor(folder, SETTINGS).watch(model).calibration.rows == 0
+    kept.write_bytes(b"{")
+    assert Monitor(folder, SETTINGS).watch(model).drift.rows == 0
+    kept.write_text(json.dumps({**before, "weights": "0"}))
+    for _ in range(2):
         assert Monitor(folder, SETTINGS).watch(model).drift.rows == 0
     monitor.watch(other)
     monitor.keep_only(frozenset({"sepsis/2"}))
@@ -214,7 +171,7 @@ def test_two_threads_never_count_at_a_time(tmp_path: Path, monkeypatch: pytest.M
         thread.join()
     first = drift.bins.starts[1]
     assert drift.rows == 600
-    assert drift.reference[:first].sum() == 400
+    assert drift.early[:first].sum() == 400
     assert drift.recent.total[:first].sum() == 200
 
 
@@ -260,8 +217,9 @@ def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
             'fedward_batch_rows_bucket{le="32.0",model="age"} 1.0',
             'fedward_rows{model="age/1",which="asked"} 30.0',
             'fedward_rows{model="age/1",which="labelled"} 10.0',
-            'fedward_calibration_error{model="age/1"} 0.25',
-            'fedward_calibration_gap{column="",group="",model="age/1"} 0.25',
+            'fedward_calibration_error{model="age/1",outcome=""} 0.25',
+            'fedward_calibration_gap{column="",group="",model="age/1",outcome=""} 0.25',
+            'fedward_drift_reference{model="age/1",reference="first 10 rows"} 1.0',
             'fedward_alert{alert="drift of age",model="age/1"} 1.0',
             "fedward_under_way 0.0",
             'fedward_waiting{model="age"} 0.0',
@@ -270,4 +228,4 @@ def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
 
     served(config, ask)
     kept = json.loads((tmp_path / "monitoring" / "age-1.json").read_text())
-    assert kept["rows"] == 30
+    assert kept["drift"]["rows"] == 30

@@ -1,0 +1,273 @@
+"""Rows that were asked, kept for jobs over them: text files in the model's own columns and units.
+
+They are patients' data like a hospital's other sources: in a folder that its owner alone may enter,
+bounded in number and in age. Only finished files are read by jobs; the one that still grows has a
+name that no source takes. Texts and arrays are not kept, nor is any word that is none of the
+schema's.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from learning.artefact import Model
+from learning.preprocess import FLAG_WORDS, codes_of, number_matrix
+from learning.schema import Column, Schema
+from learning.task import Cells, Table
+from protocol.errors import InputError
+from protocol.keyfile import sync_folder
+from serving.config import Keeping, ServedModel
+from serving.flags import FlagArray
+
+log = logging.getLogger("fedward.serving")
+
+LABEL: Final = "taken_as_given"
+"""A column that says `yes` where no value was missing, unreadable or moved to a bound."""
+
+GROWING: Final = ".growing"
+_STAMP: Final = "%Y%m%dT%H%M%S%fZ"
+_SEAL_AFTER: Final = timedelta(hours=1)
+_MOST_WAITING: Final = 100_000
+_KINDS = frozenset({"number", "category", "flag"})
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that wait; of each whether a value was not taken as it was, and the patient."""
+
+    table: Table
+    moved_N: npt.NDArray[np.bool_]  # noqa: N815 - the shape is part of the name
+    patients: Sequence[str | None]
+
+
+@dataclass(eq=False)
+class Spool:
+    """The kept rows of one version.
+
+    Args:
+        folder: Where they are.
+        schema: The model's schema.
+        settings: How many, and how long.
+        clock: Present time.
+    """
+
+    folder: Path
+    schema: Schema
+    settings: Keeping
+    clock: Callable[[], datetime]
+    _waiting: list[_Rows] = field(default_factory=list)
+    _waiting_rows: int = 0
+    _lost: bool = False
+    _growing: int = 0
+    _since: datetime | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        if LABEL in self.schema.column_names:
+            raise InputError(f"rows with a column {LABEL!r} cannot be kept: the name is taken")
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns of every file."""
+        patient = () if self.schema.patient is None else (self.schema.patient,)
+        return (*patient, *(one.name for one in _kept(self.schema)), LABEL)
+
+    def take(self, table: Table, flag_NC: FlagArray, patients: Sequence[str | None]) -> None:
+        """Take note of rows; they are written later, by another thread.
+
+        Args:
+            table: The rows.
+            flag_NC: What happened to each value.
+            patients: Of each the patient, as the request says it; None where it does not.
+        """
+        # An array may be an image, and waits for nothing.
+        cells = {one.name: table[one.name] for one in _kept(self.schema)}
+        with self._lock:
+            self._waiting_rows += len(patients)
+            if self._waiting_rows <= _MOST_WAITING:
+                moved_N = np.asarray(flag_NC.any(axis=1), dtype=np.bool_)
+                self._waiting.append(_Rows(cells, moved_N, patients))
+                return
+        self._complain("rows come faster than they can be written")
+
+    def write(self) -> None:
+        """Write what waits, finish the file if it is large or old, drop what is too old."""
+        with self._lock:
+            waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+        try:
+            if waiting:
+                self._append(waiting)
+            if self._growing >= max(1, min(5000, self.settings.rows // 10)) or self._is_old():
+                self.seal()
+            drop(self.folder, self.settings, self.clock(), self._growing)
+        except OSError as error:
+            self._complain(error.strerror or type(error).__name__)
+
+    def seal(self) -> None:
+        """Finish the file that grows, so that jobs read it."""
+        path = self.folder / GROWING
+        if not self._growing:
+            return
+        stamp = self.clock().astimezone(UTC).strftime(_STAMP)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.rename(self.folder / f"{stamp}-{self._growing}.csv")
+        sync_folder(self.folder)
+        self._growing, self._since = 0, None
+
+    def recover(self) -> None:
+        """Finish what a server that was killed has left; a line that it left half is cut off."""
+        path = self.folder / GROWING
+        if path.exists():
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            os.truncate(path, len(whole))
+            self._growing = max(whole.count(b"\n") - 1, 0)
+            self.seal()
+            path.unlink(missing_ok=True)
+
+    def _append(self, waiting: Sequence[_Rows]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not self._growing:
+            self._since = self.clock()
+            writer.writerow(self.header)
+        for rows in waiting:
+            writer.writerows(_lines(self.schema, rows))
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        handle = os.open(self.folder / GROWING, flags, 0o600)
+        with os.fdopen(handle, "ab") as file:
+            file.write(text.getvalue().encode())
+        self._growing += sum(len(rows.patients) for rows in waiting)
+
+    def _is_old(self) -> bool:
+        return self._since is not None and self.clock() - self._since >= _SEAL_AFTER
+
+    def _complain(self, why: str) -> None:
+        if not self._lost:
+            log.error("rows that were asked are not kept: %s", why)
+        self._lost = True
+
+
+def _kept(schema: Schema) -> Iterator[Column]:
+    return (column for column in schema.columns if column.kind in _KINDS)
+
+
+def _lines(schema: Schema, rows: _Rows) -> Iterator[tuple[str, ...]]:
+    """Rows as lines; what training could not read is empty."""
+    number_KN = number_matrix(schema.numbers, rows.table)
+    numbers = dict(zip(schema.numbers.names, number_KN.tolist(), strict=True))
+    columns = [] if schema.patient is None else [[one or "" for one in rows.patients]]
+    for column in _kept(schema):
+        if column.kind == "number":
+            columns.append([repr(one) if isfinite(one) else "" for one in numbers[column.name]])
+        else:
+            columns.append(_words(column, rows.table[column.name]))
+    columns.append(["no" if moved else "yes" for moved in rows.moved_N.tolist()])
+    return zip(*columns, strict=True)
+
+
+def _words(column: Column, cells: Cells) -> list[str]:
+    """The schema's word for each cell, empty where it is none."""
+    if column.kind == "category":
+        words, codes = column.labels, codes_of(column.labels, cells).tolist()
+    else:
+        read = codes_of(
+            tuple(FLAG_WORDS), [one.lower() if isinstance(one, str) else one for one in cells]
+        )
+        words, values = ("no", "yes"), [*FLAG_WORDS.values()]
+        codes = [values[code] if code >= 0 else code for code in read.tolist()]
+    return [words[code] if code >= 0 else "" for code in codes]
+
+
+def drop(folder: Path, settings: Keeping, now: datetime, growing: int = 0) -> None:
+    """Remove finished files that are too old, and the oldest where there are too many rows.
+
+    Args:
+        folder: Of one version.
+        settings: The bounds.
+        now: Present time.
+        growing: Rows that are in no finished file.
+    """
+    oldest, kept = now - timedelta(days=settings.days), growing
+    for path in sorted(folder.glob("*.csv"), reverse=True):
+        stamp, _, rows = path.stem.partition("-")
+        try:
+            made = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+            kept += int(rows)
+        except ValueError:
+            continue  # Somebody else's.
+        if made < oldest or kept > settings.rows:
+            path.unlink(missing_ok=True)
+    left = folder / GROWING
+    if not growing and left.exists():
+        age = datetime.fromtimestamp(left.stat().st_mtime, UTC)
+        if age < oldest:
+            left.unlink(missing_ok=True)
+
+
+class Spools:
+    """The kept rows of all versions.
+
+    Args:
+        base: Folder that relative paths start from.
+        models: What is served, and how its rows are kept.
+        clock: Present time.
+    """
+
+    def __init__(
+        self, base: Path, models: Sequence[ServedModel], clock: Callable[[], datetime]
+    ) -> None:
+        self._base = base
+        self._kept = {one.name: one.keep for one in models if one.keep is not None}
+        self._clock = clock
+        self._spools: dict[str, Spool] = {}
+
+    def of(self, model: Model) -> Spool | None:
+        """Where a version's rows go; None where they are not kept.
+
+        Raises:
+            InputError: They cannot be kept.
+        """
+        label, settings = model.card.label, self._kept.get(model.card.name)
+        if settings is None:
+            return None
+        if label not in self._spools:
+            folder = self._base / settings.folder / label.replace("/", "-")
+            spool = Spool(folder, model.task.schema, settings, self._clock)
+            try:
+                spool.recover()
+            except OSError as error:
+                raise InputError(f"{folder}: rows cannot be kept", found=error.strerror) from None
+            self._spools[label] = spool
+        return self._spools[label]
+
+    def write(self) -> None:
+        """Write what waits, and drop what is too old, also of versions that are served no more."""
+        for spool in list(self._spools.values()):
+            spool.write()
+        ours = {spool.folder for spool in self._spools.values()}
+        for name, settings in self._kept.items():
+            for folder in (self._base / settings.folder).glob(f"{name}-*"):
+                if folder not in ours:
+                    drop(folder, settings, self._clock())
+
+    def close(self) -> None:
+        """Write what waits, and finish every file."""
+        self.write()
+        for spool in self._spools.values():
+            spool.seal()
