@@ -90,6 +90,8 @@ class SimulationConfig:
         baseline_steps: Most steps of the two baselines' optimiser; they end sooner at an optimum,
             and networks where patients kept aside for that say so (`simulations.baselines`).
         seeded_noise: Noise that can be repeated and protects nobody; for tests.
+        statistics: The YAML file of the statistics job that the job's `scaling` names. Every
+            federated arm runs it first, in its own mode; baselines keep the schema's scaling.
         engine: `inline` (in this process) or `ray` (Flower's simulation engine).
         output: Folder of results; left out, `results/NAME`.
     """
@@ -105,6 +107,7 @@ class SimulationConfig:
     seeds: int = 1
     baseline_steps: int = 500
     seeded_noise: bool = False
+    statistics: Path | None = None
     engine: Engine = "inline"
     output: Path | None = None
 
@@ -129,10 +132,28 @@ class Simulation:
     Args:
         config: What is compared.
         request: The job, whose sites are replaced by the virtual hospitals.
+        statistics: The job whose table scales its features, None where there is none.
     """
 
     config: SimulationConfig
     request: JobRequest
+    statistics: JobRequest | None = None
+
+    def __post_init__(self) -> None:
+        scaling, table = self.request.scaling, self.statistics
+        if scaling is not None and (table is None or table.name != scaling.statistics):
+            raise InputError(
+                "statistics of the simulation",
+                expected=f"the file of the statistics job {scaling.statistics!r}, by which the job"
+                " scales its features",
+                found="none" if table is None else repr(table.name),
+            )
+        if scaling is None and table is not None:
+            raise InputError(
+                "statistics of the simulation",
+                expected=f"scaling: {{statistics: {table.name}}} in the job",
+                found="a job that scales by no table",
+            )
 
     def job_request(self, arm: Arm, sizes: Mapping[str, tuple[int, int]]) -> JobRequest:
         """What the virtual coordinator of a federated arm would have written.
@@ -163,6 +184,19 @@ class Simulation:
             publication=Publication(metrics=True, model=False),
         )
 
+    def table_request(self, arm: Arm, sizes: Mapping[str, tuple[int, int]]) -> JobRequest | None:
+        """The statistics job that a federated arm runs first, in its mode; None without one.
+
+        Args:
+            arm: The arm.
+            sizes: Declared training and held-out patients by hospital.
+        """
+        if self.statistics is None:
+            return None
+        epsilon = None if arm.epsilon is None else self.statistics.privacy.epsilon
+        first = Simulation(self.config, self.statistics)
+        return first.job_request(Arm(arm=arm.arm, epsilon=epsilon), sizes)
+
 
 def read_simulation(path: Path) -> Simulation:
     """The simulation of a YAML file, and its job.
@@ -171,4 +205,7 @@ def read_simulation(path: Path) -> Simulation:
         InputError: A file cannot be read, or a key is wrong; names file, line and key.
     """
     config = read(SimulationConfig, path)
-    return Simulation(config, read_request(path.parent / config.job))
+    request = read_request(path.parent / config.job)
+    if config.statistics is None:
+        return Simulation(config, request)
+    return Simulation(config, request, read_request(path.parent / config.statistics))

@@ -61,6 +61,7 @@ def page(result: Result, png: bytes) -> str:
     parts = [
         f"<h1>{title}</h1>",
         f'<p class="lead">{escape(_lead(result))}</p>',
+        *(f'<p class="lead">{escape(line)}</p>' for line in wording.tables(result)),
         *(f'<p class="note" role="note">{escape(note)}</p>' for note in result.notes),
         _figure(result, png),
         "<h2>Arms</h2>",

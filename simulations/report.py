@@ -80,7 +80,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _caption(result: Result) -> Text:
     guarantee = f", δ = {wording.delta(result)}" if wording.private(result) else ""
-    caption = Text(f"{wording.seeds(result)}{guarantee}")
+    caption = Text("\n".join((f"{wording.seeds(result)}{guarantee}", *wording.tables(result))))
     for note in result.notes:
         caption.append(f"\n{note}", style="bold red")
     return caption

@@ -24,6 +24,10 @@ class Row:
             patients: one per seed, or one per seed and hospital in arm `local_only`.
         seconds_per_round: Median; None where there are no rounds.
         bytes_up_per_round: Median bytes from all hospitals to the coordinator; None likewise.
+        epsilon_table: Of the statistics job by whose table features were scaled, under the stated
+            trust; None without one or without a guarantee.
+        epsilon_both: Of that job and training together, as the hospitals' ledgers count it; the
+            largest over hospitals and seeds.
 
     >>> row = Row(arm="pooled", scores=(0.98, 1.0))
     >>> round(row.mean, 3), round(row.sd, 4)
@@ -36,6 +40,8 @@ class Row:
     epsilon_worst: float | None = None
     seconds_per_round: float | None = None
     bytes_up_per_round: int | None = None
+    epsilon_table: float | None = None
+    epsilon_both: float | None = None
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -62,6 +68,8 @@ class Row:
             "scores": list(self.scores),
             "seconds_per_round": self.seconds_per_round,
             "bytes_up_per_round": self.bytes_up_per_round,
+            "epsilon_table": _finite(self.epsilon_table),
+            "epsilon_both": _finite(self.epsilon_both),
         }
 
 

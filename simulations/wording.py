@@ -144,3 +144,18 @@ def delta(result: Result) -> str:
 def private(result: Result) -> bool:
     """Whether any arm has a guarantee, so that delta means something."""
     return any(row.epsilon is not None for row in result.rows)
+
+
+def tables(result: Result) -> list[str]:
+    """What the tables cost by which features were scaled, beside what training cost.
+
+    >>> row = Row(arm="local", scores=(1.0,), epsilon=3.0, epsilon_table=1.0, epsilon_both=3.4)
+    >>> tables(Result(name="x", rows=(row,), delta=1e-5, seeds=(0,)))
+    ['local: ε 3 for training and 1 for the table that scales its features; 3.4 in ledgers']
+    """
+    return [
+        f"{row.arm}: ε {epsilon(row.epsilon)} for training and {epsilon(row.epsilon_table)} for"
+        f" the table that scales its features; {epsilon(row.epsilon_both)} in ledgers"
+        for row in ordered(result.rows)
+        if row.epsilon_table is not None
+    ]

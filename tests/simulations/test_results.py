@@ -74,6 +74,8 @@ def test_json_has_every_key_and_the_values() -> None:
                 "scores": [0.98, 0.99, 1.0],
                 "seconds_per_round": 0.25,
                 "bytes_up_per_round": 4096,
+                "epsilon_table": None,
+                "epsilon_both": None,
             },
             {
                 "arm": "pooled",
@@ -84,6 +86,8 @@ def test_json_has_every_key_and_the_values() -> None:
                 "scores": [0.5],
                 "seconds_per_round": None,
                 "bytes_up_per_round": None,
+                "epsilon_table": None,
+                "epsilon_both": None,
             },
         ],
     }
