@@ -17,7 +17,8 @@ from scipy.special import ndtri
 
 from learning.schema import Schema
 from learning.task import FloatArray
-from serving.feedback import Feedback, group_labels
+from serving.feedback import Feedback
+from serving.fields import group_labels
 from serving.window import Window, taken
 
 BINS = 10

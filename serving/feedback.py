@@ -8,22 +8,19 @@ sends the prediction and the label; everything that follows needs the two number
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from learning.demand import Demand
-from learning.schema import Column, Schema
 from learning.survival import Survival
 from learning.survival_times import encode
 from learning.task import FloatArray, IntVector, Task
 from learning.treatment import Treatment
+from serving.fields import YES_NO, chances, check_rows, group, numbers, places
 from serving.refusal import Kind, Refusal, invalid
-
-_YES_NO = ("no", "yes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +108,7 @@ def read_feedback(task: Task, document: Mapping[str, Any], most_rows: int) -> Fe
     return Feedback(
         chance_NT=chance_NT,
         true_NT=true_NT,
-        groups={name: _group(task.schema, name, given[name], len(labels)) for name in given},
+        groups={name: group(task.schema, name, given[name], len(labels)) for name in given},
     )
 
 
@@ -125,8 +122,8 @@ class _Classes:
 
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x 1."""
-        label_N = _places(document["labels"], "labels", self.classes)
-        probs_NC = _chances(document, "probabilities", rows, len(self.classes))
+        label_N = places(document["labels"], "labels", self.classes)
+        probs_NC = chances(document, "probabilities", rows, len(self.classes))
         if (np.abs(probs_NC.sum(axis=1) - 1) > 1e-6).any():
             raise invalid("probabilities", expected="rows that add up to 1")
         chosen_N = np.ones_like(label_N)
@@ -151,13 +148,13 @@ class _Labels:
             raise invalid("labels", expected=f"{len(self.outcomes)} of each row, null if unknown")
         columns = []
         for place, name in enumerate(self.outcomes):
-            allowed = self.first if place == 0 else _YES_NO
+            allowed = self.first if place == 0 else YES_NO
             found = [row[place] for row in labels]
             known = [allowed[0] if one is None else one for one in found]
-            code_N = _places(known, f"labels: {name!r}", allowed).astype(np.float64)
+            code_N = places(known, f"labels: {name!r}", allowed).astype(np.float64)
             code_N[[one is None for one in found]] = np.nan
             columns.append(code_N)
-        return _chances(document, "probabilities", rows, len(self.outcomes)), np.column_stack(
+        return chances(document, "probabilities", rows, len(self.outcomes)), np.column_stack(
             columns
         )
 
@@ -180,12 +177,12 @@ class _Times:
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x T."""
         size = len(self._cut_T)
-        curve_NT = _chances(document, "survival", rows, size)
+        curve_NT = chances(document, "survival", rows, size)
         before_NT = np.column_stack([np.ones(rows), curve_NT[:, :-1]])
         if (curve_NT > before_NT + 1e-9).any():
             raise invalid("survival", expected="curves that never rise")
-        died_N = _places(document["labels"], "labels", self._events)
-        time_N = _numbers(document, "times", (rows,))
+        died_N = places(document["labels"], "labels", self._events)
+        time_N = numbers(document, "times", (rows,))
         if (time_N < 0).any():
             raise invalid("times", expected=f"{rows} numbers from 0 on")
         code_N = encode(np.column_stack([died_N, time_N]), self._cut_T)
@@ -211,12 +208,12 @@ class _Arms:
 
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x A."""
-        better_N = _places(document["labels"], "labels", self._label)
-        arm_N = _places(document.get("arms"), "arms", self.outcomes)
-        _check_rows("arms", arm_N, rows)
+        better_N = places(document["labels"], "labels", self._label)
+        arm_N = places(document.get("arms"), "arms", self.outcomes)
+        check_rows("arms", arm_N, rows)
         true_NA = np.full((rows, len(self.outcomes)), np.nan)
         true_NA[np.arange(rows), arm_N] = better_N
-        return _chances(document, "outcomes", rows, len(self.outcomes)), true_NA
+        return chances(document, "outcomes", rows, len(self.outcomes)), true_NA
 
 
 class _Quantiles:
@@ -231,63 +228,7 @@ class _Quantiles:
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x K."""
         shape = rows, len(self._level_K)
-        quantile_NK = _numbers(document, "quantiles", shape)
-        label_N = _numbers(document, "labels", (rows,))
+        quantile_NK = numbers(document, "quantiles", shape)
+        label_N = numbers(document, "labels", (rows,))
         true_NK = (label_N[:, None] <= quantile_NK).astype(np.float64)
         return np.broadcast_to(self._level_K, shape), true_NK
-
-
-def group_labels(schema: Schema) -> dict[str, tuple[str, ...]]:
-    """The columns whose values are groups, and these."""
-    kinds = {"category", "flag"}
-    return {one.name: _values(one) for one in schema.columns if one.kind in kinds}
-
-
-def _values(column: Column) -> tuple[str, ...]:
-    return column.labels or _YES_NO
-
-
-def _group(schema: Schema, name: str, values: object, rows: int) -> IntVector:
-    labels = group_labels(schema).get(name)
-    if labels is None:
-        expected = ", ".join(map(repr, group_labels(schema))) or "none: no column has few values"
-        raise invalid("groups", expected=expected)
-    place_N = _places(values, f"groups of {name!r}", labels)
-    _check_rows(f"groups of {name!r}", place_N, rows)
-    return place_N
-
-
-def _check_rows(what: str, place_N: IntVector, rows: int) -> None:
-    if len(place_N) != rows:
-        raise invalid(what, expected=f"{rows} texts", found=str(len(place_N)))
-
-
-def _places(values: object, what: str, allowed: Sequence[str]) -> IntVector:
-    expected = "a list of " + ", ".join(map(repr, allowed))
-    if not isinstance(values, list) or not values:
-        raise invalid(what, expected=expected)
-    places = {text: place for place, text in enumerate(allowed)}
-    if not all(type(one) is str and one in places for one in values):
-        raise invalid(what, expected=expected)
-    return np.array([places[one] for one in values], dtype=np.int64)
-
-
-def _numbers(document: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> FloatArray:
-    """A field of finite numbers."""
-    sizes = " rows of ".join(map(str, shape))
-    expected = f"{sizes} numbers"
-    try:
-        found: npt.NDArray[Any] = np.array(document.get(name))
-    except ValueError:
-        raise invalid(name, expected=expected) from None
-    if found.shape != shape or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
-        raise invalid(name, expected=expected)
-    return found.astype(np.float64)
-
-
-def _chances(document: Mapping[str, Any], name: str, rows: int, columns: int) -> FloatArray:
-    """A field of chances, as the model answered them."""
-    found = _numbers(document, name, (rows, columns))
-    if not ((found >= 0) & (found <= 1)).all():
-        raise invalid(name, expected="numbers from 0 to 1, as the model answered them")
-    return found

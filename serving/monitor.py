@@ -16,9 +16,10 @@ from typing import Any
 from learning.artefact import Model
 from protocol.errors import FedwardError
 from protocol.keyfile import replace_file
+from serving.bins import Bins
 from serving.calibration import Calibration, Place
 from serving.config import Monitoring
-from serving.drift import Bins, Drift
+from serving.drift import Drift
 from serving.feedback import Feedback, reader_of
 from serving.reference import Reference
 

@@ -12,45 +12,30 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from learning.artefact import Model
-from learning.preprocess import FLAG_WORDS, codes_of, number_matrix
-from learning.schema import Column, Schema
-from learning.task import Cells, Table
+from learning.schema import Schema
+from learning.task import Table
 from protocol.errors import InputError
 from protocol.keyfile import sync_folder
 from serving.config import Keeping, ServedModel
 from serving.flags import FlagArray
+from serving.spool_lines import LABEL, Rows, header, kept, lines
 
 log = logging.getLogger("fedward.serving")
-
-LABEL: Final = "taken_as_given"
-"""A column that says `yes` where no value was missing, unreadable or moved to a bound."""
 
 GROWING: Final = ".growing"
 _STAMP: Final = "%Y%m%dT%H%M%S%fZ"
 _SEAL_AFTER: Final = timedelta(hours=1)
 _MOST_WAITING: Final = 100_000
-_KINDS = frozenset({"number", "category", "flag"})
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows that wait; of each whether a value was not taken as it was, and the patient."""
-
-    table: Table
-    moved_N: npt.NDArray[np.bool_]  # noqa: N815 - the shape is part of the name
-    patients: Sequence[str | None]
 
 
 @dataclass(eq=False)
@@ -68,7 +53,7 @@ class Spool:
     schema: Schema
     settings: Keeping
     clock: Callable[[], datetime]
-    _waiting: list[_Rows] = field(default_factory=list)
+    _waiting: list[Rows] = field(default_factory=list)
     _waiting_rows: int = 0
     _lost: bool = False
     _growing: int = 0
@@ -79,12 +64,6 @@ class Spool:
         if LABEL in self.schema.column_names:
             raise InputError(f"rows with a column {LABEL!r} cannot be kept: the name is taken")
 
-    @property
-    def header(self) -> tuple[str, ...]:
-        """Names of the columns of every file."""
-        patient = () if self.schema.patient is None else (self.schema.patient,)
-        return (*patient, *(one.name for one in _kept(self.schema)), LABEL)
-
     def take(self, table: Table, flag_NC: FlagArray, patients: Sequence[str | None]) -> None:
         """Take note of rows; they are written later, by another thread.
 
@@ -94,12 +73,12 @@ class Spool:
             patients: Of each the patient, as the request says it; None where it does not.
         """
         # An array may be an image, and waits for nothing.
-        cells = {one.name: table[one.name] for one in _kept(self.schema)}
+        cells = {one.name: table[one.name] for one in kept(self.schema)}
         with self._lock:
             self._waiting_rows += len(patients)
             if self._waiting_rows <= _MOST_WAITING:
                 moved_N = np.asarray(flag_NC.any(axis=1), dtype=np.bool_)
-                self._waiting.append(_Rows(cells, moved_N, patients))
+                self._waiting.append(Rows(cells, moved_N, patients))
                 return
         self._complain("rows come faster than they can be written")
 
@@ -139,14 +118,14 @@ class Spool:
             self.seal()
             path.unlink(missing_ok=True)
 
-    def _append(self, waiting: Sequence[_Rows]) -> None:
+    def _append(self, waiting: Sequence[Rows]) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if not self._growing:
             self._since = self.clock()
-            writer.writerow(self.header)
+            writer.writerow(header(self.schema))
         for rows in waiting:
-            writer.writerows(_lines(self.schema, rows))
+            writer.writerows(lines(self.schema, rows))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self.folder / GROWING, flags, 0o600)
@@ -163,37 +142,6 @@ class Spool:
         self._lost = True
 
 
-def _kept(schema: Schema) -> Iterator[Column]:
-    return (column for column in schema.columns if column.kind in _KINDS)
-
-
-def _lines(schema: Schema, rows: _Rows) -> Iterator[tuple[str, ...]]:
-    """Rows as lines; what training could not read is empty."""
-    number_KN = number_matrix(schema.numbers, rows.table)
-    numbers = dict(zip(schema.numbers.names, number_KN.tolist(), strict=True))
-    columns = [] if schema.patient is None else [[one or "" for one in rows.patients]]
-    for column in _kept(schema):
-        if column.kind == "number":
-            columns.append([repr(one) if isfinite(one) else "" for one in numbers[column.name]])
-        else:
-            columns.append(_words(column, rows.table[column.name]))
-    columns.append(["no" if moved else "yes" for moved in rows.moved_N.tolist()])
-    return zip(*columns, strict=True)
-
-
-def _words(column: Column, cells: Cells) -> list[str]:
-    """The schema's word for each cell, empty where it is none."""
-    if column.kind == "category":
-        words, codes = column.labels, codes_of(column.labels, cells).tolist()
-    else:
-        read = codes_of(
-            tuple(FLAG_WORDS), [one.lower() if isinstance(one, str) else one for one in cells]
-        )
-        words, values = ("no", "yes"), [*FLAG_WORDS.values()]
-        codes = [values[code] if code >= 0 else code for code in read.tolist()]
-    return [words[code] if code >= 0 else "" for code in codes]
-
-
 def drop(folder: Path, settings: Keeping, now: datetime, growing: int = 0) -> None:
     """Remove finished files that are too old, and the oldest where there are too many rows.
 
@@ -203,15 +151,15 @@ def drop(folder: Path, settings: Keeping, now: datetime, growing: int = 0) -> No
         now: Present time.
         growing: Rows that are in no finished file.
     """
-    oldest, kept = now - timedelta(days=settings.days), growing
+    oldest, total = now - timedelta(days=settings.days), growing
     for path in sorted(folder.glob("*.csv"), reverse=True):
         stamp, _, rows = path.stem.partition("-")
         try:
             made = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
-            kept += int(rows)
+            total += int(rows)
         except ValueError:
             continue  # Somebody else's.
-        if made < oldest or kept > settings.rows:
+        if made < oldest or total > settings.rows:
             path.unlink(missing_ok=True)
     left = folder / GROWING
     if not growing and left.exists():

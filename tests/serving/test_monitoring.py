@@ -19,8 +19,9 @@ from learning.schema import Schema
 from learning.task import Table
 from protocol.config import parse
 from protocol.errors import InputError
+from serving.bins import Bins
 from serving.config import Monitoring
-from serving.drift import STEP, Bins, Drift
+from serving.drift import STEP, Drift
 from serving.feedback import read_feedback
 from serving.flags import flags_of
 from serving.monitor import Monitor

@@ -20,7 +20,7 @@ from server.requests import TrainingRequest
 from serving.config import ServingConfig
 from serving.rest import make_app
 from serving.server import make_plane
-from serving.spool import LABEL
+from serving.spool_lines import LABEL
 from tests.consortium import make_consortium, make_job, make_request, records, schema
 from tests.serving.ward import KEY, add, configure, put
 from tests.simulations.runs import run_course

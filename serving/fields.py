@@ -1,0 +1,94 @@
+"""Fields of a document about what came true, each refused by its name and never by its value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from learning.schema import Column, Schema
+from learning.task import FloatArray, IntVector
+from serving.refusal import invalid
+
+YES_NO = ("no", "yes")
+
+
+def places(values: object, what: str, allowed: Sequence[str]) -> IntVector:
+    """The place of each text among those that are allowed.
+
+    Raises:
+        Refusal: It is no list of such texts.
+    """
+    expected = "a list of " + ", ".join(map(repr, allowed))
+    if not isinstance(values, list) or not values:
+        raise invalid(what, expected=expected)
+    place = {text: number for number, text in enumerate(allowed)}
+    if not all(type(one) is str and one in place for one in values):
+        raise invalid(what, expected=expected)
+    return np.array([place[one] for one in values], dtype=np.int64)
+
+
+def numbers(document: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> FloatArray:
+    """A field of finite numbers.
+
+    Raises:
+        Refusal: It has another shape, or holds something else.
+    """
+    sizes = " rows of ".join(map(str, shape))
+    expected = f"{sizes} numbers"
+    try:
+        found: npt.NDArray[Any] = np.array(document.get(name))
+    except ValueError:
+        raise invalid(name, expected=expected) from None
+    if found.shape != shape or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise invalid(name, expected=expected)
+    return found.astype(np.float64)
+
+
+def chances(document: Mapping[str, Any], name: str, rows: int, columns: int) -> FloatArray:
+    """A field of chances, as the model answered them.
+
+    Raises:
+        Refusal: They are none.
+    """
+    found = numbers(document, name, (rows, columns))
+    if not ((found >= 0) & (found <= 1)).all():
+        raise invalid(name, expected="numbers from 0 to 1, as the model answered them")
+    return found
+
+
+def check_rows(what: str, place_N: IntVector, rows: int) -> None:
+    """Refuse a field that has not one entry for each label.
+
+    Raises:
+        Refusal: It has more or fewer.
+    """
+    if len(place_N) != rows:
+        raise invalid(what, expected=f"{rows} texts", found=str(len(place_N)))
+
+
+def group_labels(schema: Schema) -> dict[str, tuple[str, ...]]:
+    """The columns whose values are groups, and these."""
+    kinds = {"category", "flag"}
+    return {one.name: _values(one) for one in schema.columns if one.kind in kinds}
+
+
+def _values(column: Column) -> tuple[str, ...]:
+    return column.labels or YES_NO
+
+
+def group(schema: Schema, name: str, values: object, rows: int) -> IntVector:
+    """Each row's place among a column's groups.
+
+    Raises:
+        Refusal: The column has none, or the field holds something else.
+    """
+    labels = group_labels(schema).get(name)
+    if labels is None:
+        expected = ", ".join(map(repr, group_labels(schema))) or "none: no column has few values"
+        raise invalid("groups", expected=expected)
+    place_N = places(values, f"groups of {name!r}", labels)
+    check_rows(f"groups of {name!r}", place_N, rows)
+    return place_N
