@@ -28,7 +28,7 @@ _SHA = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _TEMPLATE = Environment(autoescape=True, undefined=StrictUndefined).from_string(
     (_HERE / "page.html").read_text(encoding="utf-8")
 )
-BAR_HEIGHT, BAR_WIDTH = 24, 6
+BAR_HEIGHT, BAR_WIDTH = 32, 8
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         f"default-src 'none'; style-src 'sha256-{_SHA}'; base-uri 'none'; form-action 'none'; "

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.serving.browser import Browser, browser
-from tests.serving.ward import configure, fill, serving
+from tests.serving.test_reference import model, patients, table
+from tests.serving.ward import PLAIN, add, configure, put, serving
 
 # Of every text the contrast to what is behind it.
 # Source: Web Content Accessibility Guidelines 2.2, "relative luminance" and "contrast ratio".
@@ -44,23 +45,70 @@ SHOWN = "const shown = node => node.tagName + ' ' + node.textContent.trim().slic
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    fill(tmp_path / "models")
-    settings = {"reference_rows": 10, "window_rows": 10}
-    with serving(configure(tmp_path, monitoring=settings)) as running, browser() as page:
-        age = {"name": "age", "datatype": "FP64", "shape": [30], "data": [20] * 10 + [90] * 20}
+    store = tmp_path / "models"
+    table(store)
+    model(store)
+    add(store, "age", PLAIN, 1)
+    for name in ("sepsis", "age"):
+        put(store, name, 1)
+    settings = {"reference_rows": 10, "window_rows": 400}
+    models = [{"name": "sepsis", "reference": "table"}, {"name": "age"}]
+    config = configure(tmp_path, models=models, monitoring=settings)
+    with serving(config) as running, browser() as page:
         with httpx.Client(base_url=f"http://{running.rest}", trust_env=False) as client:
-            client.post("/v2/models/age/infer", json={"inputs": [age]})
-            client.post("/v2/models/age/infer", json={"inputs": []})
+            ask(client)
         page.open(f"http://{running.rest}/")
         assert page.run("document.title") == "Models served here"
-        assert "drift of age" in page.run("document.body.innerText")
+        text = page.run("document.body.innerText")
+        assert "drift of age" in text
+        assert "released table table/1" in text
+        assert "smoker = yes" in text
         check_contrast(page)
+        check_bars(page)
         check_stops(page)
-        picture = base64.b64decode(page.call("Page.captureScreenshot")["data"])
+        picture = base64.b64decode(
+            page.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        )
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 20_000
         (tmp_path / "page.png").write_bytes(picture)
         check_quiet(page, f"http://{running.rest}/")
+
+
+def ask(client: httpx.Client) -> None:
+    """Rows of older patients than the table's, rows that are refused, and what came true."""
+    rows = patients(300, 5, older=10.0)
+    kinds = {"age": "FP64", "ward": "BYTES", "smoker": "BYTES"}
+    inputs = [
+        {"name": name, "datatype": kind, "shape": [300], "data": list(rows[name])}
+        for name, kind in kinds.items()
+    ]
+    assert client.post("/v2/models/sepsis/infer", json={"inputs": inputs}).status_code == 200
+    age = {"name": "age", "datatype": "FP64", "shape": [30], "data": [20] * 10 + [90] * 20}
+    assert client.post("/v2/models/age/infer", json={"inputs": [age]}).status_code == 200
+    assert client.post("/v2/models/age/infer", json={"inputs": []}).status_code == 400
+    told = {
+        "probabilities": [[0.3, 0.7]] * 200,
+        "labels": ["yes", "no"] * 100,
+        "groups": {"smoker": ["yes", "no"] * 100},
+    }
+    assert client.post("/v2/models/sepsis/feedback", json=told).status_code == 200
+
+
+def check_bars(page: Browser) -> None:
+    """Every watched column has bars of some height, in colours that stand out from the page."""
+    bars = page.run(
+        "[...document.querySelectorAll('svg')].map(one => [one.getAttribute('aria-label'),"
+        " [...one.querySelectorAll('rect')].filter(bar => bar.getBoundingClientRect().height > 4)"
+        ".length, [...one.querySelectorAll('rect')].map(bar => getComputedStyle(bar).fill)])"
+    )
+    assert [name for name, *_ in bars] == [
+        f"Distribution of {name}" for name in ("age", "ward", "smoker", "age")
+    ]
+    assert all(high >= 1 for _, high, _ in bars)
+    colours = {colour for *_, found in bars for colour in found}
+    # Both at least 3 to 1 on white.
+    assert colours == {"rgb(75, 127, 174)", "rgb(27, 31, 36)"}
 
 
 def check_contrast(page: Browser) -> None:
