@@ -87,7 +87,7 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
             layout=job.layout,
             weights=weights_digest(weights),
         ),
-        importance=_importance(job, weights),
+        importance=importance_of(job, weights),
         noise=noise,
     )
     return save(hospital.models, card, weights, hospital.key)
@@ -109,7 +109,7 @@ def _metrics(releaser: Releaser, noise: float | None) -> Mapping[str, Metric]:
     return table_one(task, releaser.weights, noise).figures
 
 
-def _importance(job: Job, weights: FloatVector) -> Mapping[str, float]:
+def importance_of(job: Job, weights: FloatVector) -> Mapping[str, float]:
     """What moves the model; nothing of a task that predicts nothing."""
     try:
         return importance(load_task(job.task, job.schema), weights)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedward import planned_job
-from protocol.bundle import SignedJob, open_bundle
+from protocol.bundle import SignedDelivery, SignedJob, open_bundle
 from protocol.config import decode
 from protocol.errors import Code, FedwardError, InputError, IntegrityError, RefusalError
 from protocol.jobs import Job
@@ -69,7 +69,10 @@ def _signed(path: Path) -> SignedJob:
     """The job's bytes with the signature beside them, if there is one."""
     data = _read(path)
     if data.startswith(b"PK"):
-        return open_bundle(data)
+        found = open_bundle(data)
+        if isinstance(found, SignedDelivery):
+            raise InputError(f"{path}: a delivery", expected="a job")
+        return found
     if data.startswith(b'{"job":'):
         return decode(SignedJob, data, str(path))
     beside = path.with_name(_SIGNATURE)

@@ -26,10 +26,12 @@ _DIGITS = 12
 
 @app.callback()
 def _jobs() -> None:
-    """Decide on jobs that asked this hospital.
+    """Decide on jobs that asked this hospital, and on models on their way from or to it.
 
     With `approval: manual` in the section `node` of the configuration, a job waits until somebody
-    approved it here. The coordinator sees that it waits, and asks again.
+    approved it here. The coordinator sees that it waits, and asks again. So does a delivery, which
+    hands a finished model on; the policy says to whom (`hand_on_to`), and whether models of others
+    come in (`accept_models`).
     """
 
 
@@ -39,7 +41,7 @@ def list_jobs(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
-    """List every job that asked, with what it wants and what was decided."""
+    """List every job and delivery that asked, with what it wants and what was decided."""
     jobs = _folder(config).known()
     if as_json:
         typer.echo(json.dumps([_document(known) for known in jobs], indent=2))
@@ -89,7 +91,7 @@ def _table(jobs: list[Known]) -> Table:
         told = known.asked.summary
         epsilon = "" if told["epsilon"] is None else f"{told['epsilon']:.4g}"
         cells = (known.digest[:_DIGITS], known.name, known.decision, told["task"], told["mode"])
-        table.add_row(*map(Text, (*cells, epsilon, str(told["rounds"]))))
+        table.add_row(*map(Text, (*cells, epsilon, str(told["rounds"] or ""))))
     return table
 
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from client.attempts import Attempts
 from client.confirmed import keep_confirmations
+from client.deliveries import Deliveries
 from client.enrolment import Enrolment
 from client.epochs import Epochs
 from client.hospital import Hospital
@@ -24,6 +25,7 @@ from client.session import Session, Sessions
 from client.withdraw import close_forgotten, end_job
 from learning.artefact import clear_stale
 from privacy.charges import is_digest
+from protocol.delivery_messages import HandOver, Offer, Vouch
 from protocol.errors import (
     BusyError,
     Code,
@@ -69,6 +71,7 @@ class Member:
         self._enrolment = Enrolment(hospital, sessions)
         self._epochs = Epochs(hospital, sessions)
         self._attempts = Attempts(hospital, sessions, self._enrolment, self._epochs)
+        self._deliveries = Deliveries(hospital)
         clear_stale(hospital.models)
 
     def answer(self, packet: Packet) -> Packet:
@@ -104,7 +107,16 @@ class Member:
             case Stop.KIND:
                 stop = read_body(packet, header, Stop)
                 return self._reply(self._stop(stop, header), place)
+            case Offer.KIND | Vouch.KIND | HandOver.KIND:
+                return self._reply(self._deliver(packet, header), place)
         raise RefusalError(Code.VERSION, "a kind of message that this release does not know")
+
+    def _deliver(self, packet: Packet, header: Header) -> Body:
+        if packet.kind == Offer.KIND:
+            return self._deliveries.offer(read_body(packet, header, Offer), header)
+        if packet.kind == Vouch.KIND:
+            return self._deliveries.vouch(read_body(packet, header, Vouch), header)
+        return self._deliveries.hand_over(read_body(packet, header, HandOver), header)
 
     def _enrol(self, body: Enrol, header: Header) -> Enrolled:
         close_forgotten(self._hospital, self._sessions)

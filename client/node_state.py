@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from protocol.config import read
+from protocol.deliveries import Delivery
 from protocol.errors import BusyError, FedwardError, InputError
 from protocol.jobs import Job
 from protocol.keyfile import replace_file
@@ -240,6 +241,27 @@ def summarise(job: Job) -> dict[str, Any]:
         "epsilon_worst": privacy.epsilon_worst if private else None,
         "delta": privacy.delta if private else None,
         "intended_use": job.intended_use,
+    }
+
+
+def summarise_delivery(delivery: Delivery) -> dict[str, Any]:
+    """What an administrator decides on a delivery by; the same keys as a job's, and its own."""
+    return {
+        "task": "delivery",
+        "strategy": "",
+        "dataset": "",
+        "hospitals": len(delivery.holders) + len(delivery.recipients),
+        "rounds": 0,
+        "mode": "",
+        "unit": "",
+        "epsilon": None,
+        "epsilon_worst": None,
+        "delta": None,
+        "intended_use": "",
+        "model": delivery.name,
+        "job": delivery.job,
+        "holders": list(delivery.holders),
+        "recipients": list(delivery.recipients),
     }
 
 

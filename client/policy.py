@@ -61,6 +61,10 @@ class Policy:
             Where it is false, every contribution must be encrypted.
         publish_metrics: Pooled metrics may go to the coordinator.
         publish_model: The finished model may go to the coordinator.
+        hand_on_to: Hospitals to which finished models may be handed on, sealed so that the
+            coordinator cannot read them.
+        accept_models: Whether models that other hospitals finished, and enough of them vouch for,
+            are taken into the store.
     """
 
     tasks: tuple[str, ...] = ("diagnosis",)
@@ -90,6 +94,8 @@ class Policy:
     clear_runs: bool = False
     publish_metrics: bool = False
     publish_model: bool = False
+    hand_on_to: tuple[str, ...] = ()
+    accept_models: bool = False
 
     def __post_init__(self) -> None:
         _check_coordinators(self.coordinators)

@@ -10,28 +10,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocol.bundle import SignedJob, open_bundle
+from protocol.bundle import Signed, SignedDelivery, SignedJob, open_bundle
+from protocol.deliveries import CONTEXT, Delivery
+from protocol.delivery_messages import Offer, Received, Vouch, Vouched
 from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
 from protocol.jobs import Job
-from protocol.messages import Enrol, Header, Packet, open_header
+from protocol.messages import Enrol, Header, Packet, Stopped, open_header
 from protocol.signing import verify
+
+LAST = frozenset({Stopped.KIND, Vouched.KIND, Received.KIND})
+"""Answers after which a process has nothing left that it must keep in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A packet that the pinned coordinator signed, about a job that it signed.
+    """A packet that the pinned coordinator signed, about a job or a delivery that it signed.
 
     Args:
         packet: As it arrived.
         header: Its verified header.
-        signed: The job's bytes and signature.
-        job: The job.
+        signed: The document's bytes and signature.
+        about: The job or the delivery.
     """
 
     packet: Packet
     header: Header
-    signed: SignedJob
-    job: Job
+    signed: Signed
+    about: Job | Delivery
+
+    @property
+    def digest(self) -> str:
+        """Identity of the job or delivery."""
+        return self.about.digest
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.about.name if isinstance(self.about, Job) else self.about.title
 
 
 def receive(fab: bytes, parts: Mapping[str, bytes], coordinator: bytes) -> Arrival:
@@ -43,25 +58,39 @@ def receive(fab: bytes, parts: Mapping[str, bytes], coordinator: bytes) -> Arriv
         coordinator: Ed25519 key of the pinned coordinator, 32 bytes.
 
     Raises:
-        RefusalError: The bundle holds more than a signed job, somebody else signed it, the packet
-            is of another job, or an enrolment carries another job than the bundle.
+        RefusalError: The bundle holds more than a signed document, somebody else signed it, the
+            packet is about another one, or carries another one than the bundle.
         IntegrityError: The packet is not what the coordinator signed.
     """
     packet = Packet.from_wire(parts)
     signed = open_bundle(fab)
-    try:
-        verify(coordinator, "job", signed.job, signed.signature)
-        job = Job.from_bytes(signed.job)
-    except FedwardError as error:
-        raise RefusalError(Code.SIGNATURE, f"job of a bundle: {error}") from error
+    about = _read(signed, coordinator)
     header = open_header(packet, coordinator)
-    if header.job != job.digest:
+    if header.job != about.digest:
         raise RefusalError(
             Code.SIGNATURE,
             "a packet of another job than its run's bundle",
-            expected=job.digest[:12],
+            expected=about.digest[:12],
             found=header.job[:12],
         )
-    if packet.kind == Enrol.KIND and packet.blobs.get("job") != signed.job:
+    if packet.kind == Enrol.KIND and packet.blobs.get("job") != _bytes(signed):
         raise IntegrityError("an enrolment carries another job than its run's bundle")
-    return Arrival(packet=packet, header=header, signed=signed, job=job)
+    if packet.kind in {Offer.KIND, Vouch.KIND} and packet.blobs.get("delivery") != _bytes(signed):
+        raise IntegrityError("a packet carries another delivery than its run's bundle")
+    return Arrival(packet=packet, header=header, signed=signed, about=about)
+
+
+def _read(signed: Signed, coordinator: bytes) -> Job | Delivery:
+    """The document, once its signature holds in the context of its kind."""
+    kind = "job" if isinstance(signed, SignedJob) else CONTEXT
+    try:
+        verify(coordinator, kind, _bytes(signed), signed.signature)
+        if isinstance(signed, SignedDelivery):
+            return Delivery.from_bytes(signed.delivery)
+        return Job.from_bytes(signed.job)
+    except FedwardError as error:
+        raise RefusalError(Code.SIGNATURE, f"{kind} of a bundle: {error}") from error
+
+
+def _bytes(signed: Signed) -> bytes:
+    return signed.delivery if isinstance(signed, SignedDelivery) else signed.job

@@ -18,9 +18,10 @@ from client.children import ChildGoneError, Nursery
 from client.gate import check_gate
 from client.node_config import NodeConfig
 from client.node_state import StateFolder
-from client.reception import Arrival, receive
+from client.reception import LAST, Arrival, receive
 from client.refusals import Refusals
 from client.runner import Assignment, Runtime
+from protocol.delivery_messages import Ready
 from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
 from protocol.journal import Journal
 from protocol.messages import (
@@ -29,7 +30,6 @@ from protocol.messages import (
     Packet,
     Place,
     Refused,
-    Stopped,
     open_header,
     pack,
     read_body,
@@ -176,7 +176,8 @@ class Supervisor:
             code = error.code if isinstance(error, RefusalError) else Code.SIGNATURE
             return self._refuse(code, str(error), None)
         try:
-            check_gate(arrival, self._desk.config, self._desk.folder, self._desk.clock())
+            desk = self._desk
+            check_gate(arrival, desk.config, desk.folder, desk.clock(), name=desk.name)
         except RefusalError as error:
             self._progress(arrival, f"refused: {error.code}")
             return self._refuse(error.code, str(error), arrival.header)
@@ -184,22 +185,22 @@ class Supervisor:
 
     def _hand_over(self, arrival: Arrival) -> Packet:
         """Let the job's process answer."""
-        job, header = arrival.job, arrival.header
+        digest, header = arrival.digest, arrival.header
         self._progress(arrival, "under way")
         try:
-            child = self._nursery.child(job.digest)
+            child = self._nursery.child(digest)
             self._report()
             reply = child.ask(
                 arrival.packet, until=header.deadline + GRACE_S, abandoned=self._stopping
             )
         except ChildGoneError as error:
-            how = self._nursery.drop(job.digest)
+            how = self._nursery.drop(digest)
             self._progress(arrival, f"no answer: {how}")
             raise IntegrityError(f"{error}; it {how}") from error
-        if reply.kind == Enrolled.KIND:
-            self._desk.folder.mark_begun(job.digest)
-        if reply.kind == Stopped.KIND:
-            self._nursery.drop(job.digest)
+        if reply.kind in {Enrolled.KIND, Ready.KIND}:
+            self._desk.folder.mark_begun(digest)
+        if reply.kind in LAST:
+            self._nursery.drop(digest)
         self._note_reply(arrival, reply)
         return reply
 
@@ -210,7 +211,7 @@ class Supervisor:
             return
         said = read_body(reply, open_header(reply, self._desk.key.public), Refused)
         self._progress(arrival, f"refused: {said.reason}")
-        name, kind = arrival.job.name, arrival.packet.kind
+        name, kind = arrival.title, arrival.packet.kind
         self._note_error(f"job {name!r}: {kind} was refused ({said.reason}); the journal says why")
 
     # -- refusals and notes ---------------------------------------------------------------------
@@ -230,14 +231,14 @@ class Supervisor:
         )
 
     def _progress(self, arrival: Arrival, outcome: str) -> None:
-        digest = arrival.job.digest
+        digest = arrival.digest
         place: dict[str, Any] = {
             "job": digest[:12],
             "kind": arrival.packet.kind,
             "round": arrival.header.body.get("round"),
         }
         self.activity.jobs[digest] = Progress(
-            name=arrival.job.name,
+            name=arrival.title,
             message=arrival.packet.kind,
             round=place["round"],
             outcome=outcome,

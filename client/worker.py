@@ -1,4 +1,4 @@
-"""The process of one job: it opens the hospital, and answers the packets that it is handed.
+"""The process of one job or delivery: it opens the hospital, and answers what it is handed.
 
 It was forked by the zygote, holds the keys of its job and nothing of another's, and reaches no
 network. It ends when its channel or its parent does, when the job is closed, or when nothing has
@@ -21,9 +21,10 @@ from client.hospital import Hospital
 from client.limits import Limits, apply_limits
 from client.member import Member
 from client.node_state import JOBS
+from client.reception import LAST
 from client.store import DiskSessions
 from protocol.errors import FedwardError
-from protocol.messages import Packet, Stopped
+from protocol.messages import Packet
 
 _PR_SET_PDEATHSIG = 1
 _LOG = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def work(
 
 
 def answer_all(channel: socket.socket, member: Member) -> None:
-    """Answer until the channel ends or the job is closed.
+    """Answer until the channel ends, or the job or delivery is over here.
 
     Raises:
         TimeoutError: Nothing came within the channel's timeout.
@@ -64,7 +65,7 @@ def answer_all(channel: socket.socket, member: Member) -> None:
     while (frame := receive(channel)) is not None:
         reply = member.answer(Packet.from_wire(frame.parts))
         send(channel, {}, reply.to_wire())
-        if reply.kind == Stopped.KIND:
+        if reply.kind in LAST:
             return
         # Waiting for the next message, nothing keeps the large parts of this one.
         del frame, reply

@@ -75,6 +75,8 @@ class ModelCard:
         importance: Total effect of each column over values drawn from the schema, see
             learning.importance; no patient enters it.
         noise: Of statistics the standard deviation of the noise of every sum; None of a model.
+        handed_on_by: Hospitals that vouched for it where this one got it from others; empty where
+            it finished the training itself.
     """
 
     name: str
@@ -92,6 +94,7 @@ class ModelCard:
     preprocessing: int = VERSION
     importance: Mapping[str, float] = field(default_factory=dict)
     noise: float | None = None
+    handed_on_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.version < 1:
@@ -106,7 +109,7 @@ class ModelCard:
 
     def to_bytes(self) -> bytes:
         """Indented JSON, for people and programs alike; numbers read back exactly."""
-        text = json.dumps(_plain(self), indent=2, sort_keys=True, allow_nan=False)
+        text = json.dumps(plain(self), indent=2, sort_keys=True, allow_nan=False)
         return f"{text}\n".encode()
 
     @classmethod
@@ -123,12 +126,12 @@ class ModelCard:
         return parse(cls, mapping, "card")
 
 
-def _plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """Mappings, lists and scalars only; unlike `asdict`, of any kind of mapping."""
     if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

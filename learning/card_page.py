@@ -39,10 +39,14 @@ def page(card: ModelCard) -> str:
 
 def _made(card: ModelCard) -> str:
     hospitals = "1 hospital" if card.cohort_size == 1 else f"{card.cohort_size} hospitals"
-    return (
+    learnt = (
         f"Task `{card.task.name}`, learnt with `{card.strategy.name}` in {card.rounds} rounds by "
-        f"{hospitals}; finished {card.created}."
+        f"{hospitals}; "
     )
+    if not card.handed_on_by:
+        return f"{learnt}finished {card.created}."
+    vouchers = ", ".join(card.handed_on_by)
+    return f"{learnt}received {card.created} from others; {vouchers} vouched for it."
 
 
 def _inputs(card: ModelCard) -> str:

@@ -1,9 +1,9 @@
-"""The bundle that carries a signed job through Flower's SuperLink to every node, and no code.
+"""The bundle that carries a signed job or delivery through Flower's SuperLink, and no code.
 
 Flower distributes an app bundle: a zip of a pyproject.toml, a list of contents and, usually, the
 code to run. Here the pyproject.toml names modules that are installed already and holds the signed
-job; there is one text for one job, so a node that builds the text again and finds another byte, or
-another file, refuses. What a bundle says is never executed: see `client.supervisor`.
+document; there is one text for one document, so a node that builds the text again and finds another
+byte, or another file, refuses. What a bundle says is never executed: see `client.supervisor`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import zipfile
 import zlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 from protocol.canonical import to_canonical
 from protocol.config import decode
@@ -26,7 +27,7 @@ MAX_BYTES = 8 * 1024 * 1024
 _PYPROJECT = "pyproject.toml"
 _CONTENTS = ".info/CONTENT"
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_JOB_LINE = re.compile(rb'^job = "([A-Za-z0-9_-]+={0,2})"$', re.MULTILINE)
+_LINE = re.compile(rb'^(job|delivery) = "([A-Za-z0-9_-]+={0,2})"$', re.MULTILINE)
 # NotImplementedError and RuntimeError: encrypted, or packed in another way.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -54,8 +55,9 @@ serverapp = "{server}"
 clientapp = "{client}"
 
 [tool.flwr.app.config]
-job = "{job}"
+{kind} = "{text}"
 """
+S = TypeVar("S", "SignedJob", "SignedDelivery")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class SignedJob:
 
     def to_text(self) -> str:
         """Base64url of the canonical bytes: a value that fits into one line of TOML."""
-        return base64.urlsafe_b64encode(to_canonical(self)).decode()
+        return _to_text(self)
 
     @classmethod
     def from_text(cls, text: str) -> SignedJob:
@@ -89,27 +91,70 @@ class SignedJob:
         >>> SignedJob.from_text(SignedJob(job=b"{}", signature=b"s").to_text()).job
         b'{}'
         """
-        try:
-            data = base64.b64decode(text, altchars=b"-_", validate=True)
-        except ValueError:
-            raise InputError("not a signed job", expected="base64url") from None
-        signed = decode(cls, data, "signed job")
-        if signed.to_text() != text:
-            raise InputError("not a signed job", expected="canonical base64url")
-        return signed
+        return _from_text(cls, text, "signed job")
 
 
-def pyproject(signed: SignedJob) -> str:
-    """The one pyproject.toml of a job; Flower's builder keeps it byte for byte."""
-    return _TEXT.format(server=SERVER_APP, client=CLIENT_APP, job=signed.to_text())
+@dataclass(frozen=True, kw_only=True)
+class SignedDelivery:
+    """A delivery's exact bytes and the coordinator's signature over them; neither verified here.
+
+    Args:
+        delivery: Canonical bytes of a `protocol.deliveries.Delivery`.
+        signature: Ed25519, context `delivery`.
+    """
+
+    delivery: bytes
+    signature: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the delivery's bytes, hexadecimal: the delivery's identity."""
+        return hashlib.sha256(self.delivery).hexdigest()
+
+    def to_text(self) -> str:
+        """As `SignedJob.to_text`."""
+        return _to_text(self)
+
+    @classmethod
+    def from_text(cls, text: str) -> SignedDelivery:
+        """Read what `to_text` wrote.
+
+        Raises:
+            InputError: The text is no signed delivery, or not its one spelling.
+        """
+        return _from_text(cls, text, "signed delivery")
 
 
-def open_bundle(fab: bytes) -> SignedJob:
-    """The signed job of a bundle that holds nothing else.
+Signed = SignedJob | SignedDelivery
 
-    Guarantee: the bundle has no file but the pyproject.toml of this job and the list that names
-    it, so there is no code in it that anybody could run. Whether the coordinator signed the job is
-    for the caller to verify.
+
+def _to_text(signed: Signed) -> str:
+    return base64.urlsafe_b64encode(to_canonical(signed)).decode()
+
+
+def _from_text(cls: type[S], text: str, what: str) -> S:
+    try:
+        data = base64.b64decode(text, altchars=b"-_", validate=True)
+    except ValueError:
+        raise InputError(f"not a {what}", expected="base64url") from None
+    signed = decode(cls, data, what)
+    if _to_text(signed) != text:
+        raise InputError(f"not a {what}", expected="canonical base64url")
+    return signed
+
+
+def pyproject(signed: Signed) -> str:
+    """The one pyproject.toml of a document; Flower's builder keeps it byte for byte."""
+    kind = "job" if isinstance(signed, SignedJob) else "delivery"
+    return _TEXT.format(server=SERVER_APP, client=CLIENT_APP, kind=kind, text=signed.to_text())
+
+
+def open_bundle(fab: bytes) -> Signed:
+    """The signed job or delivery of a bundle that holds nothing else.
+
+    Guarantee: the bundle has no file but the pyproject.toml of this document and the list that
+    names it, so there is no code in it that anybody could run. Whether the coordinator signed the
+    document is for the caller to verify.
 
     Args:
         fab: The bundle as Flower delivered it.
@@ -119,15 +164,19 @@ def open_bundle(fab: bytes) -> SignedJob:
     """
     files = _files(fab)
     text = files[_PYPROJECT]
-    found = _JOB_LINE.findall(text)
+    found = _LINE.findall(text)
     if len(found) != 1:
-        raise _refused("its pyproject.toml names no job", "one line 'job = ...'")
+        raise _refused(
+            "its pyproject.toml names no job", "one line 'job = ...' or 'delivery = ...'"
+        )
+    kind, value = (part.decode() for part in found[0])
     try:
-        signed = SignedJob.from_text(found[0].decode())
+        read = SignedJob.from_text if kind == "job" else SignedDelivery.from_text
+        signed: Signed = read(value)
     except FedwardError as error:
-        raise _refused("its job cannot be read", "a signed job") from error
+        raise _refused(f"its {kind} cannot be read", f"a signed {kind}") from error
     if pyproject(signed).encode() != text:
-        raise _refused("its pyproject.toml says more than the job", "what fedward writes")
+        raise _refused(f"its pyproject.toml says more than the {kind}", "what fedward writes")
     listed = f"{_PYPROJECT},{hashlib.sha256(text).hexdigest()},{8 * len(text)}"
     if files[_CONTENTS] != listed.encode():
         raise _refused("its list of contents is another", f"{_PYPROJECT} and nothing else")

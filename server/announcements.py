@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from server.archive import Archive
+from server.delivery_folder import DeliveryArchive, DeliveryFolder
 from server.history import Record
 from server.job_folder import JobFolder
 from server.webhook import Webhook
@@ -44,3 +45,28 @@ class Announcements:
             self._tell("job", f"{job.job.name}: {record.status} {record.reason}".rstrip())
             self._webhook.tell("job-ended", record.to_json(), delivered=job.mark_announced)
         return ended
+
+
+class DeliveriesUnderWay:
+    """Looks for deliveries without an outcome, and tells the administrator of those that ended.
+
+    Args:
+        archive: The coordinator's deliveries.
+        tell: Called with a kind and a line.
+    """
+
+    def __init__(self, archive: DeliveryArchive, tell: Tell) -> None:
+        self._archive = archive
+        self._tell = tell
+        self._going: dict[str, DeliveryFolder] = {}
+
+    def look(self) -> tuple[DeliveryFolder, ...]:
+        """Those under way."""
+        going = self._archive.unfinished()
+        for digest in self._going.keys() - {one.digest for one in going}:
+            outcome = self._going[digest].outcome
+            if outcome is not None:
+                title = self._going[digest].title
+                self._tell("delivery", f"{title}: {outcome.status} {outcome.reason}".rstrip())
+        self._going = {one.digest: one for one in going}
+        return going

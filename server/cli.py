@@ -35,6 +35,9 @@ class _Server(LazyGroup):
         ),
         "log": Mount("server.log_command:log", "What happened in a job, and what happens.", _JOBS),
         "table": Mount("server.table_command:table", "Show what a statistics job found.", _JOBS),
+        "deliver": Mount(
+            "server.deliver_command:deliver", "Have a model handed on to a hospital.", _JOBS
+        ),
         "stop": Mount("server.stop_command:stop", "End a job.", _JOBS),
         "resume": Mount("server.stop_command:resume", "Let a job go on without waiting.", _JOBS),
         "history": Mount(

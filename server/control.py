@@ -28,7 +28,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
-from protocol.bundle import SignedJob, pyproject
+from protocol.bundle import Signed, pyproject
 from protocol.errors import BusyError
 from protocol.keyfile import load_secret
 from protocol.roster import split_address
@@ -144,8 +144,8 @@ class Control:
         with translated("unregister a node", allowed=_NOT_FOUND):
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
-    def submit(self, signed: SignedJob) -> int:
-        """Start a Flower run of a job; the bundle holds the signed job and no code.
+    def submit(self, signed: Signed) -> int:
+        """Start a Flower run of a job or delivery; the bundle holds what was signed and no code.
 
         Returns:
             Flower's number of the run.
@@ -186,8 +186,8 @@ class Control:
                 self._client.StopRun(StopRunRequest(run_id=run))
 
 
-def build_bundle(signed: SignedJob) -> bytes:
-    """The app bundle of a job, as Flower's own builder makes it."""
+def build_bundle(signed: Signed) -> bytes:
+    """The app bundle of a job or delivery, as Flower's own builder makes it."""
     with warnings.catch_warnings():
         # The builder uses a name of its file patterns that goes out of use.
         warnings.simplefilter("ignore", DeprecationWarning)

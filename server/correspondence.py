@@ -1,4 +1,4 @@
-"""Signed letters to hospitals and back: packing, checking and counting, for one job.
+"""Signed messages to hospitals and back: packing, checking and counting, for one job or delivery.
 
 Whoever reads an answer here can rely on its signature, its recipient, its job and its place; what
 it says is the business of who asked.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from protocol.errors import Code, FedwardError, IntegrityError
-from protocol.jobs import Job
 from protocol.messages import (
     EVERYBODY,
     Body,
@@ -31,16 +30,28 @@ from server.terms import Answer
 B = TypeVar("B", bound=Body)
 
 
+class Matter(Protocol):
+    """What is corresponded about: a job or a delivery."""
+
+    @property
+    def digest(self) -> str:
+        """Its identity."""
+
+    @property
+    def timeout_s(self) -> int:
+        """How long one answer is waited for."""
+
+
 class Correspondence:
-    """The coordinator's side of every exchange of one job.
+    """The coordinator's side of every exchange about one matter.
 
     Args:
-        job: The job.
+        job: The job or delivery.
         key: The coordinator's key.
         exchange: The way to the nodes.
     """
 
-    def __init__(self, job: Job, key: SigningKey, exchange: Exchange) -> None:
+    def __init__(self, job: Matter, key: SigningKey, exchange: Exchange) -> None:
         self._job = job
         self._key = key
         self._exchange = exchange
@@ -54,7 +65,12 @@ class Correspondence:
 
     def arrived(self, site: str) -> None:
         """Note when a hospital's answer was there."""
-        self.arrivals[site] = time.monotonic() - self._begin
+        self.arrivals[site] = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Since `reset`."""
+        return time.monotonic() - self._begin
 
     def nodes(self) -> tuple[int, ...]:
         """Identifiers of the connected nodes."""

@@ -1,4 +1,4 @@
-"""The ServerApp of a run: it finds its job in the coordinator's folder.
+"""The ServerApp of a run: it finds its job or delivery in the coordinator's folder.
 
 What a run brings only names a job: its bytes are taken from the archive, and there must be one that
 this coordinator signed. Usually `server.runner` carries a job out; where Flower's own runner does,
@@ -15,12 +15,15 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from privacy.he.sum import SumProcess
-from protocol.bundle import SignedJob
+from protocol.bundle import SignedDelivery, SignedJob
+from protocol.deliveries import CONTEXT
 from protocol.errors import InputError
 from protocol.signing import verify
 from server.archive import Archive
 from server.config import ENVIRONMENT, Folder
 from server.course import Course
+from server.delivering import Delivering, Handing
+from server.delivery_folder import DeliveryArchive
 from server.exchange import Exchange
 from server.launch import Launch, Patience
 from server.presence import hold
@@ -38,7 +41,11 @@ def main(grid: Grid, context: Context) -> None:
     named = os.environ.get(ENVIRONMENT, "")
     if not named:
         raise InputError(f"no {ENVIRONMENT} in the environment", remedy="use fedward server up")
-    carry_out(Folder.open(Path(named)), str(context.run_config.get("job", "")), grid)
+    folder, config = Folder.open(Path(named)), context.run_config
+    if "delivery" in config:
+        deliver(folder, str(config["delivery"]), grid)
+    else:
+        carry_out(folder, str(config.get("job", "")), grid)
 
 
 def carry_out(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:
@@ -74,6 +81,36 @@ def carry_out(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) 
         child = SumProcess() if kept.job.encryption.scheme == "bfv" else nullcontext()
         with child as sums:
             kept.save_outcome(Course(launch, Exchange(grid, poll_s=poll_s), sums, kept).run())
+
+
+def deliver(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:
+    """Carry out one delivery to its end, and keep how it ended.
+
+    Args:
+        folder: The coordinator's folder.
+        text: The signed delivery as the run's bundle carries it.
+        grid: The way to the nodes.
+        poll_s: Pause between two looks for answers.
+
+    Raises:
+        InputError: The text is no delivery of this folder, or its job is no longer kept.
+        IntegrityError: This coordinator did not sign it.
+        BusyError: Another process carries it out.
+    """
+    key = folder.load_key()
+    signed = SignedDelivery.from_text(text)
+    verify(key.public, CONTEXT, signed.delivery, signed.signature)
+    kept = DeliveryArchive(folder).find(signed.digest)
+    with hold(kept.path / LOCK, wait_s=HANDOVER_S):
+        if kept.outcome is not None:
+            return
+        handing = Handing(
+            kept=kept,
+            job=Archive(folder.jobs).find(kept.delivery.job).job,
+            key=key,
+            roster=folder.load_roster(key.fingerprint),
+        )
+        kept.save_outcome(Delivering(handing, Exchange(grid, poll_s=poll_s)).run())
 
 
 def _patience(wait_s: float) -> Patience:

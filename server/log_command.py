@@ -12,6 +12,9 @@ from rich.console import Console
 
 from server.archive import Archive
 from server.config import Folder
+from server.delivery_folder import DeliveryArchive, DeliveryFolder
+from server.delivery_view import delivery_line
+from server.delivery_view import follow as follow_delivery
 from server.follow import LOOK_S, follow
 from server.history import Record
 from server.job_folder import JobFolder
@@ -28,12 +31,16 @@ def log(
     server: Server = DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """Show what happened in a job; with --follow, until it ends.
+    """Show what happened in a job, or in a delivery; with --follow, until it ends.
 
     With --json every event is one line. Events hold what is declared, pooled or public: rounds,
     hospitals, seconds, bytes, and pooled metrics where they are published.
     """
     folder = Folder.open(server)
+    delivery = DeliveryArchive(folder).look_up(job)
+    if delivery is not None:
+        _log_delivery(folder, delivery, watch=watch, as_json=as_json)
+        return
     kept = Archive(folder.jobs).find(job)
     if as_json:
         _print_lines(kept, watch=watch)
@@ -44,7 +51,17 @@ def log(
         Console().print(progress_table(Record.of(kept), events, last=len(events)))
 
 
-def _print_lines(kept: JobFolder, *, watch: bool) -> None:
+def _log_delivery(folder: Folder, kept: DeliveryFolder, *, watch: bool, as_json: bool) -> None:
+    if as_json:
+        _print_lines(kept, watch=watch)
+    elif watch:
+        follow_delivery(folder, kept, Console())
+    else:
+        for event in kept.events():
+            typer.echo(delivery_line(event))
+
+
+def _print_lines(kept: JobFolder | DeliveryFolder, *, watch: bool) -> None:
     shown = 0
     while True:
         ended = kept.outcome is not None

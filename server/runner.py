@@ -1,6 +1,6 @@
-"""The process of one job: it carries out the run whose token it is given, by installed code alone.
+"""The process of one job or delivery: it carries out the run of a token, by installed code alone.
 
-A bundle must be exactly a job that this coordinator signed (`protocol.bundle.open_bundle`). It is
+A bundle must be exactly what this coordinator signed (`protocol.bundle.open_bundle`). It is
 compared and never unpacked, installed or imported, so a run cannot bring anything that is executed.
 """
 
@@ -11,11 +11,11 @@ import sys
 import threading
 from pathlib import Path
 
-from protocol.bundle import open_bundle
+from protocol.bundle import SignedJob, open_bundle
 from protocol.errors import FedwardError
 from server.assignment import Assignment
 from server.config import ENVIRONMENT, Folder
-from server.launched import carry_out
+from server.launched import carry_out, deliver
 
 # Read without a buffer: a thread that waits in one could not be left at the end.
 _INPUT = 0
@@ -30,11 +30,12 @@ def work(folder: Folder, token: str) -> None:
         token: Of the run.
 
     Raises:
-        FedwardError: The run is none of this coordinator's jobs, or the job cannot go on now.
+        FedwardError: The run is none of this coordinator's, or what it is of cannot go on now.
     """
     with Assignment(folder, token) as assignment:
         signed = open_bundle(assignment.pull())
-        carry_out(folder, signed.to_text(), assignment.grid)
+        act = carry_out if isinstance(signed, SignedJob) else deliver
+        act(folder, signed.to_text(), assignment.grid)
         assignment.finish()
 
 

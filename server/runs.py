@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from protocol.bundle import SignedJob
+from protocol.bundle import Signed
 from protocol.errors import FedwardError
 from server.announcements import Tell
 from server.config import Folder
 from server.control import Control
-from server.job_folder import JobFolder
 from server.job_process import JobProcess
 from server.requested import take_resumed
 from server.runtime import Runtime
@@ -24,9 +24,36 @@ ASK_S = 10.0
 TRANSCRIPT = "jobs.log"
 
 
+class Kept(Protocol):
+    """A job's or a delivery's folder, as far as runs need it."""
+
+    @property
+    def digest(self) -> str:
+        """Its identity."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+
+    @property
+    def signed(self) -> Signed:
+        """What a run of it brings along."""
+
+    @property
+    def outcome(self) -> object | None:
+        """How it ended, None while it has not."""
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """Flower's runs of it, the present one last."""
+
+    def add_run(self, run: int) -> None:
+        """Note another one."""
+
+
 @dataclass
 class _Going:
-    job: JobFolder
+    job: Kept
     run: int
     since_s: float
     process: JobProcess | None = None
@@ -80,13 +107,13 @@ class Runs:
             if going.job.outcome is None:
                 self._efforts[digest] = effort
                 wait_s = effort.not_before_s - now_s
-                self._tell("job", f"{going.job.job.name}: {ending}; again in {wait_s:.0f} s")
+                self._tell("job", f"{going.job.title}: {ending}; again in {wait_s:.0f} s")
 
-    def keep(self, jobs: Iterable[JobFolder], control: Control, runtime: Runtime) -> None:
+    def keep(self, jobs: Iterable[Kept], control: Control, runtime: Runtime) -> None:
         """Give every job a run and a process, unless it has them or has to wait.
 
         Args:
-            jobs: Those without an outcome.
+            jobs: Jobs and deliveries without an outcome.
             control: To submit runs with.
             runtime: To claim runs with.
 
@@ -114,24 +141,24 @@ class Runs:
         self._going.clear()
         self._transcript.close()
 
-    def _begin(self, control: Control, job: JobFolder, effort: Effort) -> Effort:
+    def _begin(self, control: Control, job: Kept, effort: Effort) -> Effort:
         """Submit a job; one that cannot be keeps no other waiting."""
         try:
             self._submit(control, job)
         except FedwardError as error:
             effort = effort.ended(effort.started_s)
             wait_s = effort.not_before_s - effort.started_s
-            self._tell("job", f"{job.job.name}: {error}; again in {wait_s:.0f} s")
+            self._tell("job", f"{job.title}: {error}; again in {wait_s:.0f} s")
         return effort
 
-    def _submit(self, control: Control, job: JobFolder) -> None:
+    def _submit(self, control: Control, job: Kept) -> None:
         """Start a run, and see to it that Flower knows no earlier one of the same job."""
         for run in job.runs[-1:]:
             control.stop_run(run)
-        run = control.submit(SignedJob(job=job.job.to_bytes(), signature=job.signature))
+        run = control.submit(job.signed)
         job.add_run(run)
         self._going[job.digest] = _Going(job, run, time.monotonic())
-        self._tell("job", f"{job.job.name}: submitted as run {run}")
+        self._tell("job", f"{job.title}: submitted as run {run}")
 
     def _claim(self, control: Control, runtime: Runtime) -> None:
         """Start a process for each run that waits; one that is no job's is left from before."""
@@ -141,7 +168,7 @@ class Runs:
                 control.stop_run(claim.run)
                 continue
             going = waiting.pop(claim.run)
-            name = going.job.job.name
+            name = going.job.title
             going.process = JobProcess(self._folder, name, claim.token, self._transcript)
 
     def _end_outlived(self, control: Control) -> None:
@@ -153,8 +180,6 @@ class Runs:
             if going.process is None or not control.run(going.run).over:
                 continue
             if going.outlived:
-                self._tell(
-                    "job", f"{going.job.job.name}: its process outlives its run and is ended"
-                )
+                self._tell("job", f"{going.job.title}: its process outlives its run and is ended")
                 going.process.stop()
             going.outlived = True

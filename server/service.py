@@ -15,10 +15,11 @@ from threading import Event
 
 from protocol.errors import FedwardError
 from protocol.roster import Roster
-from server.announcements import Announcements, Tell
+from server.announcements import Announcements, DeliveriesUnderWay, Tell
 from server.archive import Archive
 from server.config import Folder
 from server.control import Control, LinkError, Node
+from server.delivery_folder import DeliveryArchive
 from server.job_folder import JobFolder
 from server.link import SuperLink
 from server.presence import Presence, hold, lock_of
@@ -52,6 +53,7 @@ class Service:
         self._control: Control | None = None
         self._runtime: Runtime | None = None
         self._runs = Runs(folder, tell)
+        self._deliveries = DeliveriesUnderWay(DeliveryArchive(folder), tell)
         self._announcements = Announcements(self._archive, tell, webhook)
         self._starts = Effort()
         self._silent_since = 0.0
@@ -134,7 +136,7 @@ class Service:
             self._watch_hospitals(nodes)
             jobs = self._archive.unfinished()
             self._watched.update({job.digest: job for job in jobs})
-            self._runs.keep(jobs, control, runtime)
+            self._runs.keep((*jobs, *self._deliveries.look()), control, runtime)
         except LinkError:
             self._bear_silence()
         self._save_presence()

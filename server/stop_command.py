@@ -13,6 +13,8 @@ from protocol.errors import InputError
 from protocol.lockfile import is_locked
 from server.archive import Archive
 from server.config import Folder
+from server.delivery_folder import DeliveryArchive, DeliveryFolder
+from server.delivery_view import DeliveryRecord
 from server.history import Record
 from server.job_folder import JobFolder
 from server.options import DEFAULT, Job, Json, Server
@@ -31,10 +33,11 @@ def stop(
     server: Server = DEFAULT,
     as_json: Json = False,
 ) -> None:
-    """End a job: hospitals settle their budgets and drop its keys.
+    """End a job: hospitals settle their budgets and drop its keys. Or end a delivery.
 
     What has been released stays spent. Hospitals that are away keep their reservation. A job that
-    was stopped cannot be resumed.
+    was stopped cannot be resumed. A delivery is named by its folder or the first digits of its
+    digest; a model that a hospital has received stays there.
     """
     folder = Folder.open(server)
     kept = _unfinished(folder, job)
@@ -43,7 +46,7 @@ def stop(
     end = time.monotonic() + wait_s
     while kept.outcome is None and is_locked(lock_of(folder)) and time.monotonic() < end:
         time.sleep(_LOOK_S)
-    record = Record.of(kept)
+    record = _record(kept)
     said = f"{record.name}: {record.status}"
     if kept.outcome is None:
         up = "when its hospitals answer" if is_locked(lock_of(folder)) else "at fedward server up"
@@ -52,7 +55,7 @@ def stop(
 
 
 def resume(job: Job, *, server: Server = DEFAULT, as_json: Json = False) -> None:
-    """Let an unfinished job go on at once, where it waits after failures.
+    """Let an unfinished job or delivery go on at once, where it waits after failures.
 
     The coordinator resumes unfinished jobs by itself, with growing pauses; this ends the pause.
     """
@@ -60,22 +63,30 @@ def resume(job: Job, *, server: Server = DEFAULT, as_json: Json = False) -> None
     kept = _unfinished(folder, job)
     require_present(folder)
     request_resume(folder, kept.digest)
-    record = Record.of(kept)
-    _say(record, f"{record.name}: goes on from round {record.round}", as_json=as_json)
+    record = _record(kept)
+    where = f" from round {record.round}" if isinstance(record, Record) else ""
+    _say(record, f"{record.name}: goes on{where}", as_json=as_json)
 
 
-def _unfinished(folder: Folder, job: str) -> JobFolder:
-    kept = Archive(folder.jobs).find(job)
+def _unfinished(folder: Folder, name: str) -> JobFolder | DeliveryFolder:
+    delivery = DeliveryArchive(folder).look_up(name)
+    kept = Archive(folder.jobs).find(name) if delivery is None else delivery
     if kept.outcome is not None:
         raise InputError(
-            f"{kept.job.name} has ended",
+            f"{kept.title} has ended",
             found=kept.outcome.status,
-            remedy="launch it again with fedward run; it is a new job then, with its own budget",
+            remedy="launch it again with fedward run; it is a new job then, with its own budget"
+            if delivery is None
+            else "deliver the model again; who has it stores no second version",
         )
     return kept
 
 
-def _say(record: Record, line: str, *, as_json: bool) -> None:
+def _record(kept: JobFolder | DeliveryFolder) -> Record | DeliveryRecord:
+    return DeliveryRecord.of(kept) if isinstance(kept, DeliveryFolder) else Record.of(kept)
+
+
+def _say(record: Record | DeliveryRecord, line: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(record.to_json()))
     else:

@@ -17,7 +17,9 @@ from client.node_config import NodeConfig
 from client.node_state import StateFolder
 from client.session import MemorySessions
 from client.supervisor import Desk, Supervisor
-from protocol.bundle import SignedJob, pyproject
+from protocol.bundle import SignedDelivery, SignedJob, pyproject
+from protocol.deliveries import CONTEXT
+from protocol.delivery_messages import Offer, Vouch
 from protocol.errors import IntegrityError
 from protocol.messages import (
     Body,
@@ -32,6 +34,7 @@ from protocol.messages import (
 )
 from simulations.consortium import Consortium
 from tests.consortium import make_consortium, make_job, make_request
+from tests.delivered import delivery_of, store
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 LATE = 4e9
@@ -105,6 +108,12 @@ class Scene:
         text = pyproject(self.signed).encode()
         fab, _ = build_fab_from_files({"pyproject.toml": text, **files})
         packet = pack(body, Place(job=self.job.digest), self.key, recipient="*", deadline=LATE)
+        return self.supervisor.answer(fab, packet.to_wire())
+
+    def deliver(self, body: Offer | Vouch, signed: SignedDelivery) -> Packet:
+        fab, _ = build_fab_from_files({"pyproject.toml": pyproject(signed).encode()})
+        place = Place(job=signed.digest, attempt=1)
+        packet = pack(body, place, self.key, recipient="*", deadline=LATE)
         return self.supervisor.answer(fab, packet.to_wire())
 
     def code(self, reply: Packet) -> str:
@@ -230,3 +239,68 @@ def test_a_child_that_died_is_an_error_now_and_another_child_next(scene: Setting
     assert "no answer" in stage.supervisor.activity.jobs[stage.job.digest].outcome
 
     assert stage.say(stage.enrol()).kind in {"enrolled", "refused"}
+
+
+class TestDelivery:
+    """A delivery passes the same gate as a job."""
+
+    def signed(self, stage: Scene, **changes: object) -> SignedDelivery:
+        hospitals = {"holders": ("north", "south"), "recipients": ("east",), **changes}
+        data = delivery_of(stage.consortium, stage.job, **hospitals).to_bytes()
+        return SignedDelivery(delivery=data, signature=stage.key.sign(CONTEXT, data))
+
+    def offer(self, stage: Scene, signed: SignedDelivery) -> Offer:
+        return Offer(signature=signed.signature, delivery=signed.delivery, job=stage.job.to_bytes())
+
+    def test_it_waits_for_the_administrator_and_goes_on_when_approved(self, scene: Setting) -> None:
+        stage = scene(approval="manual")
+        signed = self.signed(stage)
+        store(stage.hospital, stage.job)
+
+        assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "waiting"
+        assert f"jobs approve CONFIG {signed.digest[:12]}" in stage.journal()
+        (known,) = stage.folder.known()
+        assert (known.name, known.begun) == ("sepsis-risk to east", False)
+        assert known.asked.summary["recipients"] == ["east"]
+        stage.folder.decide(signed.digest, "approved")
+        # What is left is policy's business, which is to hand nothing on.
+        assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "policy"
+        assert "hand_on_to" in stage.journal()
+
+    def test_letters_end_its_process(self, scene: Setting) -> None:
+        stage = scene()
+        object.__setattr__(stage.hospital.config.policy, "hand_on_to", ("east",))
+        signed = self.signed(stage)
+        store(stage.hospital, stage.job)
+
+        assert stage.deliver(self.offer(stage, signed), signed).kind == "ready"
+        assert stage.folder.known()[0].begun
+        assert list(stage.nursery.children) == [signed.digest]
+        body = Vouch(
+            signature=signed.signature, send=True, delivery=signed.delivery, recipients=b"{}"
+        )
+        assert stage.deliver(body, signed).kind == "vouched"
+        assert not stage.nursery.children
+
+    def test_one_that_was_denied_is_refused(self, scene: Setting) -> None:
+        stage = scene(approval="manual")
+        signed = self.signed(stage)
+        stage.deliver(self.offer(stage, signed), signed)
+        stage.folder.decide(signed.digest, "denied")
+
+        assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "policy"
+        assert "was denied here" in stage.journal()
+
+    def test_a_paused_node_begins_none(self, scene: Setting) -> None:
+        stage = scene()
+        stage.folder.pause()
+        signed = self.signed(stage)
+
+        assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "busy"
+
+    def test_one_between_others_is_not_remembered(self, scene: Setting) -> None:
+        stage = scene()
+        signed = self.signed(stage, holders=("south",))
+
+        assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "roster"
+        assert stage.folder.known() == []

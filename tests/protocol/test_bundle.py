@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from flwr.cli.build import build_fab_from_disk
 
-from protocol.bundle import MAX_BYTES, SignedJob, open_bundle, pyproject
+from protocol.bundle import MAX_BYTES, SignedDelivery, SignedJob, open_bundle, pyproject
 from protocol.errors import Code, InputError, RefusalError
 
 # Flower's builder, under a newer pathspec than it knows.
@@ -199,3 +199,34 @@ def test_other_packings_than_flowers_are_refused() -> None:
 
     with pytest.raises(RefusalError, match="cannot be unpacked"):
         open_bundle(buffer.getvalue())
+
+
+DELIVERED = SignedDelivery(delivery=b'{"name":"sepsis"}', signature=bytes(range(64)))
+
+
+def test_a_delivery_travels_like_a_job_and_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(pyproject(DELIVERED), encoding="utf-8")
+
+    opened = open_bundle(build_fab_from_disk(tmp_path))
+
+    assert opened == DELIVERED
+    assert opened.digest == hashlib.sha256(DELIVERED.delivery).hexdigest()
+    assert SignedDelivery.from_text(DELIVERED.to_text()) == DELIVERED
+    with pytest.raises(InputError):
+        SignedJob.from_text(DELIVERED.to_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (pyproject(DELIVERED).replace("delivery =", "job ="), "its job cannot be read"),
+        (pyproject(SIGNED).replace("job =", "delivery ="), "its delivery cannot be read"),
+        (pyproject(SIGNED) + f'delivery = "{DELIVERED.to_text()}"\n', "names no job"),
+        (pyproject(DELIVERED) + "seed = 1\n", "more than the delivery"),
+    ],
+)
+def test_neither_passes_for_the_other(text: str, told: str) -> None:
+    with pytest.raises(RefusalError, match=told) as refusal:
+        open_bundle(fab({"pyproject.toml": text}))
+
+    assert refusal.value.code is Code.INTEGRITY

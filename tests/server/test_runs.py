@@ -10,7 +10,8 @@ import pytest
 
 from protocol.bundle import SignedJob
 from server.archive import Archive
-from server.job_folder import RUNS, JobFolder
+from server.job_folder import JobFolder
+from server.run_folder import RUNS
 from server.runs import CLAIM_S, Runs, _Going
 from tests.consortium import make_job, make_request
 from tests.server.premises import lay_out

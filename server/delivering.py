@@ -1,0 +1,276 @@
+"""One delivery from its first offer to its end: the shell around `server.delivery_rules`.
+
+It relays public keys and sealed letters and reads neither. Nothing is kept between two processes
+but what happened and the number of the last attempt: another one asks again from the beginning.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from protocol.canonical import from_canonical, to_canonical
+from protocol.card import Card
+from protocol.cohort import Member
+from protocol.delivery_messages import HandOver, Offer, Ready, Received, Vouch, Vouched
+from protocol.errors import Code, FedwardError, IntegrityError
+from protocol.jobs import Job
+from protocol.messages import Packet, Place, Refused, read_body
+from protocol.roster import Roster
+from protocol.signing import SigningKey
+from server.checkpoint import Seat
+from server.correspondence import Correspondence
+from server.delivery_folder import DeliveryFolder, Handed
+from server.delivery_rules import Rules, Standing, can_go, ending, sender, waits_for
+from server.exchange import Arrival, Exchange, HaltedError
+from server.launch import Event
+from server.terms import Answer
+
+LONGEST_S = 30.0
+"""Between two offers to hospitals that wait for their administrator, or are away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handing:
+    """What a delivery is carried out with.
+
+    Args:
+        kept: Its folder.
+        job: The job whose model it is.
+        key: The coordinator's key.
+        roster: The roster that it names.
+        pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`.
+        clock: Present time with a time zone.
+    """
+
+    kept: DeliveryFolder
+    job: Job
+    key: SigningKey
+    roster: Roster
+    pause_s: float = 1.0
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class Delivering:
+    """One run of one delivery.
+
+    Args:
+        handing: The delivery and its signer.
+        exchange: The way to the hospitals.
+    """
+
+    def __init__(self, handing: Handing, exchange: Exchange) -> None:
+        self._handing = handing
+        self._kept = handing.kept
+        self._delivery = handing.kept.delivery
+        self._rules = Rules.of(self._delivery, handing.job)
+        self._letters = Correspondence(self._delivery, handing.key, exchange)
+        self._exchange = exchange
+        self._cards = {card.fingerprint: card for card in handing.roster.members}
+        self._seats: dict[str, Seat] = {}
+        self._others: set[int] = set()
+        self._standing = Standing()
+        self._attempt = handing.kept.attempt
+
+    def run(self) -> Handed:
+        """Ask until every recipient has the model, or cannot get it.
+
+        Raises:
+            FedwardError: What must be kept could not be; the delivery can be begun again.
+        """
+        self._exchange.halted = lambda: self._kept.stop_requested
+        try:
+            status, reason = self._go()
+        except HaltedError:
+            status, reason = "stopped", "stopped by the coordinator"
+        self._note("ended", "; ".join(part for part in (reason, status) if part))
+        return Handed(
+            status=status,
+            reason=reason,
+            received=tuple(n for n in self._rules.recipients if n in self._standing.received),
+            refusals={name: str(code) for name, code in self._standing.refused.items()},
+        )
+
+    def _go(self) -> tuple[str, str]:
+        pause_s = self._handing.pause_s
+        self._attempt += 1
+        while True:
+            before = self._standing
+            self._exchange.check()
+            self._offer()
+            if self._standing != before or not self._kept.events():
+                self._note("offered", self._describe())
+                pause_s = self._handing.pause_s
+            if can_go(self._rules, self._standing):
+                self._hand_on()
+            over = ending(self._rules, self._standing)
+            if over is not None:
+                return over
+            if self._handing.clock() >= self._delivery.ends:
+                return "failed", f"it expired, waiting for {self._waiting()}"
+            self._wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_S)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left_s := end - time.monotonic()) > 0:
+            self._exchange.pause(left_s)
+
+    # -- offers -----------------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        """Ask every connected node that may be one of those that have not answered."""
+        self._letters.reset()
+        wanted = self._standing.unanswered(self._rules)
+        skipped = {seat.node for name, seat in self._seats.items() if name not in wanted}
+        nodes = tuple(node for node in self._letters.nodes() if node not in skipped | self._others)
+        signed = self._kept.signed
+        body = Offer(
+            signature=signed.signature,
+            delivery=signed.delivery,
+            job=self._handing.job.to_bytes(),
+        )
+        if wanted and nodes:
+            self._letters.ask_nodes(
+                nodes, body, self._place(), self._take_offer, wait_s=self._delivery.timeout_s
+            )
+
+    def _take_offer(self, arrival: Arrival) -> None:
+        """Who answered is known only from the answer: its sender must be in the roster."""
+        packet = arrival.packet
+        card = None if packet is None else self._cards.get(packet.sender)
+        if packet is None or card is None:
+            return
+        name = card.name
+        if name not in (*self._rules.holders, *self._rules.recipients):
+            self._others.add(arrival.node)
+            return
+        try:
+            self._read_offer(card, arrival.node, packet)
+        except IntegrityError:
+            # Whoever names a hospital without its signature may not speak for it, not even a no.
+            return
+        except FedwardError:
+            self._standing = self._standing.refuse(name, Code.VERSION)
+
+    def _read_offer(self, card: Card, node: int, packet: Packet) -> None:
+        header = self._letters.open(packet, card.signing)
+        if header.attempt != self._attempt:
+            raise IntegrityError("an answer to another attempt")
+        self._letters.arrived(card.name)
+        self._seats[card.name] = Seat(
+            node=node, signing=card.signing, fingerprint=card.fingerprint, member=b""
+        )
+        if packet.kind == Refused.KIND:
+            code = read_body(packet, header, Refused).code
+            self._standing = self._standing.refuse(card.name, code)
+            return
+        body = read_body(packet, header, Ready)
+        if body.member is not None:
+            member = Member.from_bytes(body.member)
+            member.verify(job=self._delivery.digest, roster=self._delivery.roster)
+            if (member.name, member.signing) != (card.name, card.signing):
+                raise IntegrityError("keys that another hospital vouched for")
+        self._standing = self._standing.accept(
+            self._rules, card.name, holds=body.holds, member=body.member
+        )
+
+    # -- letters ----------------------------------------------------------------------------------
+
+    def _hand_on(self) -> None:
+        """Get letters from every willing holder, and hand them to the recipients that are ready."""
+        self._letters.reset()
+        letters = self._write()
+        self._note("vouched", f"{len(letters)} of {len(self._rules.holders)} holders wrote")
+        if len(letters) >= self._rules.quorum:
+            self._letters.reset()
+            self._hand_over(letters)
+            self._note("handed-over", self._describe())
+        # Whoever was ready and has no model yet is asked anew, and makes new keys.
+        self._standing = replace(self._standing, ready={})
+        self._attempt += 1
+
+    def _write(self) -> dict[str, dict[str, bytes]]:
+        """Letters by recipient, by holder."""
+        signed, chosen = self._kept.signed, sender(self._rules, self._standing, self._attempt)
+        recipients = to_canonical(dict(self._standing.ready))
+        found: dict[str, dict[str, bytes]] = {}
+
+        def take(name: str, body: Vouched) -> Answer:
+            letters = _letters(body.letters)
+            if set(letters) != set(self._standing.ready):
+                return Answer(code=Code.FAILED)
+            found[name] = letters
+            return Answer()
+
+        bodies = {
+            name: Vouch(
+                signature=signed.signature,
+                send=name == chosen,
+                delivery=signed.delivery,
+                recipients=recipients,
+            )
+            for name in self._rules.holders
+            if name in self._standing.willing
+        }
+        answers = self._letters.ask(self._seats, bodies, self._place(), Vouched, take)
+        for name, answer in answers.items():
+            if answer.code is not None:
+                self._standing = self._standing.refuse(name, answer.code)
+        return found
+
+    def _hand_over(self, letters: dict[str, dict[str, bytes]]) -> None:
+        bodies = {
+            name: HandOver(letters=to_canonical({one: by[name] for one, by in letters.items()}))
+            for name in self._standing.ready
+        }
+        answers = self._letters.ask(self._seats, bodies, self._place(), Received)
+        for name, answer in answers.items():
+            if answer.code is None:
+                self._standing = self._standing.accept(self._rules, name, holds=True, member=None)
+            else:
+                self._standing = self._standing.disbelieve(self._rules, name, answer.code)
+
+    # -- notes ------------------------------------------------------------------------------------
+
+    def _place(self) -> Place:
+        return Place(job=self._delivery.digest, attempt=self._attempt)
+
+    def _waiting(self) -> str:
+        return waits_for(self._rules, self._standing)
+
+    def _describe(self) -> str:
+        standing = self._standing
+        parts = [
+            f"{len(standing.willing)} of {len(self._rules.holders)} holders agree",
+            f"{len(standing.received)} of {len(self._rules.recipients)} recipients have it",
+        ]
+        waiting = self._waiting()
+        return "; ".join([*parts, f"waiting for {waiting}"] if waiting else parts)
+
+    def _note(self, kind: str, detail: str) -> None:
+        standing = self._standing
+        self._kept.append(
+            Event(
+                kind=kind,
+                round=0,
+                sites=tuple(n for n in self._rules.recipients if n in standing.received),
+                at=time.time(),
+                seconds=self._letters.seconds,
+                bytes_up=self._letters.bytes_up,
+                bytes_down=self._letters.bytes_down,
+                detail=detail,
+                attempt=self._attempt,
+                arrivals=self._letters.arrivals,
+                lost={name: str(code) for name, code in standing.refused.items()},
+            )
+        )
+
+
+def _letters(data: bytes) -> dict[str, bytes]:
+    found = from_canonical(data)
+    if not isinstance(found, dict) or not all(isinstance(one, bytes) for one in found.values()):
+        raise IntegrityError("letters that are not bytes by recipient")
+    return found

@@ -1,0 +1,177 @@
+"""Deliveries on the coordinator's disk: what was signed, what happened, how each ended."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from protocol.bundle import SignedDelivery
+from protocol.config import parse
+from protocol.deliveries import Delivery
+from protocol.errors import FedwardError, InputError, IntegrityError
+from protocol.keyfile import save_secret, sync_folder
+from server.config import Folder
+from server.run_folder import RunFolder, load_whole, replace_whole
+
+DELIVERY = "delivery.json"
+SIGNATURE = "delivery.sig"
+OUTCOME = "outcome.json"
+_MIN_PREFIX = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """How a delivery ended.
+
+    Args:
+        status: `completed` if every recipient has the model, else `failed` or `stopped`.
+        reason: Why it was not completed, for people.
+        received: Recipients that have the model.
+        refusals: Code by hospital that did not do its part.
+    """
+
+    status: str
+    reason: str
+    received: tuple[str, ...]
+    refusals: Mapping[str, str]
+
+
+class DeliveryFolder(RunFolder):
+    """The folder of one delivery. Its events are those of `server.launch.Event`, in round 0."""
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """The delivery.
+
+        Raises:
+            IntegrityError: The file holds another one than the folder's name says.
+        """
+        delivery = Delivery.from_bytes(load_whole(self.path / DELIVERY))
+        if self.path.name != _name(delivery):
+            raise IntegrityError(
+                f"{self.path / DELIVERY}: not the delivery of this folder",
+                expected=_name(delivery),
+                found=self.path.name,
+            )
+        return delivery
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the delivery's bytes, hexadecimal."""
+        return self.delivery.digest
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.delivery.title
+
+    @property
+    def signed(self) -> SignedDelivery:
+        """What a run of it brings along."""
+        return SignedDelivery(
+            delivery=self.delivery.to_bytes(), signature=load_whole(self.path / SIGNATURE)
+        )
+
+    def fits(self, wanted: str) -> bool:
+        """Whether a folder's name or the first digits of a digest mean this one."""
+        digest = len(wanted) >= _MIN_PREFIX and self.digest.startswith(wanted)
+        return digest or wanted == self.path.name
+
+    @property
+    def attempt(self) -> int:
+        """The last attempt that was begun, 0 before the first."""
+        return max((event.attempt for event in self.events()), default=0)
+
+    @property
+    def outcome(self) -> Handed | None:
+        """How it ended, None while it has not."""
+        path = self.path / OUTCOME
+        return parse(Handed, json.loads(load_whole(path)), OUTCOME) if path.exists() else None
+
+    def save_outcome(self, outcome: Handed) -> None:
+        """Keep how it ended.
+
+        Raises:
+            FedwardError: The disk is full or fails; it counts as under way.
+        """
+        text = json.dumps(asdict(outcome), indent=2, sort_keys=True)
+        replace_whole(self.path / OUTCOME, text.encode())
+
+
+class DeliveryArchive:
+    """All deliveries of a coordinator, in a folder beside its jobs.
+
+    Args:
+        folder: The coordinator's folder.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._base = folder.jobs / "deliveries"
+
+    def create(self, delivery: Delivery, signature: bytes) -> DeliveryFolder:
+        """Keep a signed delivery before anybody is asked.
+
+        Raises:
+            FedwardError: The disk is full or fails; there is no half-made folder.
+        """
+        path = self._base / _name(delivery)
+        draft = self._base / f".{secrets.token_hex(8)}"
+        try:
+            draft.mkdir(mode=0o700, parents=True)
+            save_secret(draft / DELIVERY, delivery.to_bytes())
+            save_secret(draft / SIGNATURE, signature)
+            draft.rename(path)
+            sync_folder(self._base)
+        except (OSError, InputError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            found = error.strerror if isinstance(error, OSError) else error.found
+            raise FedwardError(
+                f"{path}: cannot be written", found=found, remedy="free space, then try again"
+            ) from None
+        return DeliveryFolder(path)
+
+    def deliveries(self) -> tuple[DeliveryFolder, ...]:
+        """All of them, in the order in which they were launched; damaged ones are left out."""
+        found = (path.parent for path in self._base.glob(f"*/{DELIVERY}"))
+        paths = [path for path in found if path.name[0] != "."]
+        paths.sort(key=lambda path: ((path / DELIVERY).stat().st_mtime_ns, path.name))
+        return tuple(folder for folder in map(DeliveryFolder, paths) if _holds(folder))
+
+    def unfinished(self) -> tuple[DeliveryFolder, ...]:
+        """Those without an outcome."""
+        going = (one for one in self.deliveries() if not (one.path / OUTCOME).exists())
+        return tuple(going)
+
+    def look_up(self, wanted: str) -> DeliveryFolder | None:
+        """The one delivery of a folder's name or of the first digits of a digest, if there is."""
+        found = [one for one in self.deliveries() if one.fits(wanted)]
+        return found[0] if len(found) == 1 else None
+
+    def find(self, digest: str) -> DeliveryFolder:
+        """The delivery of a digest.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = self.look_up(digest)
+        if found is None:
+            raise InputError(
+                f"{digest[:12]}: no such delivery", remedy="see them with: fedward server history"
+            )
+        return found
+
+
+def _holds(folder: DeliveryFolder) -> bool:
+    try:
+        _ = folder.delivery
+    except FedwardError:
+        return False
+    return True
+
+
+def _name(delivery: Delivery) -> str:
+    return f"{delivery.name}-{delivery.digest[:12]}"

@@ -1,0 +1,354 @@
+"""Deliveries from the coordinator's folder to a hospital's store, whoever dies or refuses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, Message, RecordDict
+
+from learning.artefact import load, versions
+from protocol.deliveries import CONTEXT
+from protocol.errors import BusyError, Code, InputError, IntegrityError
+from protocol.jobs import Job
+from protocol.journal import verify_journal
+from protocol.messages import Packet
+from protocol.records import parts_of
+from protocol.signing import SigningKey
+from server.archive import Archive
+from server.config import ENVIRONMENT, Folder
+from server.delivering import Delivering, Handing
+from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
+from server.exchange import Exchange
+from server.launched import LOCK, deliver, main
+from server.presence import hold
+from simulations.consortium import Consortium
+from simulations.engine import Way, inline_app
+from simulations.inline import InlineGrid
+from tests.delivered import (
+    HOLDERS,
+    RECIPIENT,
+    change_policy,
+    delivery_of,
+    fill,
+    four,
+    job_of,
+    store,
+    weights_of,
+)
+from tests.server.premises import settle
+from tests.server.ward import copy_of
+
+Lost = Callable[[int, int], bool]
+Template = tuple[Consortium, Job]
+
+
+class Scene:
+    """A coordinator's folder, and four hospitals of which three hold a model.
+
+    Args:
+        base: An empty folder.
+        template: Hospitals of which three hold the model of a job.
+        holders: Which of them still do.
+    """
+
+    def __init__(self, base: Path, template: Template, holders: tuple[str, ...] = HOLDERS) -> None:
+        consortium, self.job = template
+        self.consortium = copy_of(consortium, base / "hospitals")
+        self.folder: Folder = settle(base, self.consortium.coordinator, self.consortium.roster)
+        key = self.consortium.coordinator
+        self.kept_job = Archive(self.folder.jobs).create(
+            self.job, key.sign("job", self.job.to_bytes())
+        )
+        for name in set(HOLDERS) - set(holders):
+            shutil.rmtree(self.consortium.folder / name / "models" / self.job.name)
+
+    def launch(self, **changes: Any) -> DeliveryFolder:
+        made = delivery_of(self.consortium, self.job, **changes)
+        signature = self.consortium.coordinator.sign(CONTEXT, made.to_bytes())
+        return DeliveryArchive(self.folder).create(made, signature)
+
+    def run(
+        self,
+        kept: DeliveryFolder,
+        *,
+        drop: Lost = lambda _, __: False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Handed:
+        """One life of the coordinator and of all hospitals."""
+        handing = Handing(
+            kept=kept,
+            job=self.job,
+            key=self.consortium.coordinator,
+            roster=self.consortium.roster,
+            pause_s=0.01,
+            clock=clock,
+        )
+        with inline_app(Way.to(self.consortium)) as app:
+            grid = InlineGrid(app, 4, drop=drop)
+            exchange = Exchange(grid, poll_s=0.0)
+            outcome = Delivering(handing, exchange).run()
+        self.seen: list[Message] = grid.seen
+        kept.save_outcome(outcome)
+        return outcome
+
+    def versions(self) -> tuple[int, ...]:
+        return versions(self.consortium.folder / RECIPIENT / "models", self.job.name)
+
+    def journal(self, name: str) -> str:
+        return (self.consortium.folder / name / "journal.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    consortium = four(tmp_path_factory.mktemp("template") / "hospitals")
+    job = job_of(consortium)
+    fill(consortium, job)
+    return consortium, job
+
+
+@pytest.fixture
+def scene(tmp_path: Path, template: Template) -> Scene:
+    return Scene(tmp_path, template)
+
+
+def test_a_hospital_that_did_not_train_gets_the_model(scene: Scene) -> None:
+    kept = scene.launch()
+
+    outcome = scene.run(kept)
+
+    assert (outcome.status, outcome.reason, outcome.received) == ("completed", "", (RECIPIENT,))
+    assert outcome.refusals == {}
+    with scene.consortium.open(RECIPIENT) as west:
+        model = load(west.models / scene.job.name / "1", {west.key.fingerprint})
+        verify_journal(west.base / "journal.jsonl", west.key.public)
+    assert model.weights_P.tobytes() == weights_of(scene.job).tobytes()
+    assert model.card.handed_on_by == HOLDERS
+    assert model.card.metrics["auroc"].value == 0.8
+    assert model.card.importance
+    assert (model.card.privacy.epsilon, model.card.privacy.epsilon_settled) == (3.0, None)
+    assert '"kind":"received"' in scene.journal(RECIPIENT)
+    assert all('"kind":"handed-on"' in scene.journal(name) for name in HOLDERS)
+    assert [event.kind for event in kept.events()] == ["offered", "vouched", "handed-over", "ended"]
+
+
+def test_nothing_that_passes_the_coordinator_has_the_model_or_a_digest_of_it(scene: Scene) -> None:
+    scene.run(scene.launch())
+
+    with scene.consortium.open("north") as north:
+        card = load(north.models / scene.job.name / "1").card
+    passed = b"".join(part for message in scene.seen for part in parts_of(message.content).values())
+    assert weights_of(scene.job).tobytes()[:64] not in passed
+    assert card.digests.weights.encode() not in passed
+    assert bytes.fromhex(card.digests.weights) not in passed
+
+
+def test_one_message_of_the_letters_has_the_weights_and_the_others_only_vouch(scene: Scene) -> None:
+    scene.run(scene.launch())
+
+    packets = [Packet.from_wire(parts_of(message.content)) for message in scene.seen]
+    sizes = sorted(packet.size for packet in packets if packet.kind == "vouched")
+    assert sizes[2] - sizes[1] >= weights_of(scene.job).nbytes
+    assert sizes[1] - sizes[0] < 64
+
+
+def test_a_second_delivery_stores_no_second_version(scene: Scene) -> None:
+    scene.run(scene.launch())
+
+    again = scene.run(scene.launch(nonce="1" * 32))
+
+    assert again.status == "completed"
+    assert scene.versions() == (1,)
+
+
+def test_a_lost_hospital_of_the_job_gets_its_model_from_the_others(
+    tmp_path: Path, template: Template
+) -> None:
+    scene = Scene(tmp_path, template, holders=("north", "south"))
+    change_policy(scene.consortium, "east", accept_models=True)
+    for name in ("north", "south"):
+        change_policy(scene.consortium, name, hand_on_to=["east"])
+
+    outcome = scene.run(scene.launch(holders=("north", "south"), recipients=("east",)))
+
+    assert outcome.status == "completed"
+    with scene.consortium.open("east") as east:
+        assert load(east.models / scene.job.name / "1").card.handed_on_by == ("north", "south")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        (RECIPIENT, {"accept_models": False}, "west: policy"),
+        ("north", {"hand_on_to": []}, "needed and 1 is left; north: policy, east: policy"),
+    ],
+)
+def test_by_default_nothing_is_handed_on_or_taken(
+    scene: Scene, name: str, changes: dict[str, Any], told: str
+) -> None:
+    change_policy(scene.consortium, name, **changes)
+    if name != RECIPIENT:
+        change_policy(scene.consortium, "east", **changes)
+
+    outcome = scene.run(scene.launch())
+
+    assert outcome.status == "failed"
+    assert told in outcome.reason
+    assert outcome.refusals[name] == Code.POLICY
+    assert scene.versions() == ()
+
+
+def test_one_holder_that_does_not_agree_keeps_the_others_from_nothing(scene: Scene) -> None:
+    change_policy(scene.consortium, "south", hand_on_to=[])
+
+    outcome = scene.run(scene.launch())
+
+    assert outcome.status == "completed"
+    assert outcome.refusals == {"south": Code.POLICY}
+
+
+def test_another_sends_the_model_where_the_first_one_holds_another(
+    tmp_path: Path, template: Template
+) -> None:
+    scene = Scene(tmp_path, template, holders=("south", "east"))
+    with scene.consortium.open("north") as north:
+        store(north, scene.job, seed=2)
+
+    outcome = scene.run(scene.launch())
+
+    assert outcome.status == "completed"
+    with scene.consortium.open(RECIPIENT) as west:
+        model = load(west.models / scene.job.name / "1")
+    assert model.card.handed_on_by == ("south", "east")
+    assert model.weights_P.tobytes() == weights_of(scene.job).tobytes()
+
+
+def test_holders_of_whom_no_two_agree_are_not_believed(tmp_path: Path, template: Template) -> None:
+    scene = Scene(tmp_path, template, holders=("north",))
+    for seed, name in enumerate(("south", "east"), start=2):
+        with scene.consortium.open(name) as hospital:
+            store(hospital, scene.job, seed=seed)
+
+    outcome = scene.run(scene.launch())
+
+    assert (outcome.status, outcome.reason) == ("failed", "west: integrity")
+    assert "too few hospitals vouch" in scene.journal(RECIPIENT)
+    assert scene.versions() == ()
+
+
+@pytest.mark.parametrize("lost", [0, 3, 4, 6, 7])
+def test_whatever_message_is_lost_the_model_arrives_once(scene: Scene, lost: int) -> None:
+    sent: list[int] = []
+
+    def drop(hospital: int, _: int) -> bool:
+        sent.append(hospital)
+        return len(sent) - 1 == lost
+
+    outcome = scene.run(scene.launch(), drop=drop)
+
+    assert outcome.status == "completed"
+    assert scene.versions() == (1,)
+
+
+@pytest.mark.parametrize("message", [4, 7])
+def test_a_coordinator_that_dies_begins_again(scene: Scene, message: int) -> None:
+    kept, sent = scene.launch(), list[int]()
+
+    class KilledError(Exception):
+        pass
+
+    def die(hospital: int, _: int) -> bool:
+        sent.append(hospital)
+        if len(sent) > message:
+            raise KilledError
+        return False
+
+    with pytest.raises(KilledError):
+        scene.run(kept, drop=die)
+    assert kept.outcome is None
+
+    assert scene.run(kept).status == "completed"
+    assert scene.versions() == (1,)
+    assert kept.attempt > 1
+
+
+def test_it_waits_for_hospitals_until_it_expires(scene: Scene) -> None:
+    end = datetime.now(UTC) + timedelta(hours=2)
+    times = iter([datetime.now(UTC)] * 2)
+
+    outcome = scene.run(
+        scene.launch(),
+        drop=lambda hospital, _: hospital == 3,
+        clock=lambda: next(times, end),
+    )
+
+    assert outcome.status == "failed"
+    assert outcome.reason == "it expired, waiting for west (not connected)"
+
+
+def test_somebody_can_end_it(scene: Scene) -> None:
+    kept = scene.launch()
+    kept.request_stop()
+
+    assert scene.run(kept).status == "stopped"
+    assert scene.seen == []
+
+
+class TestLaunched:
+    def start(self, scene: Scene, text: str) -> None:
+        with inline_app(Way.to(scene.consortium)) as app:
+            deliver(scene.folder, text, InlineGrid(app, 4), poll_s=0.0)
+
+    def test_its_end_is_kept_and_it_is_not_done_twice(self, scene: Scene) -> None:
+        kept = scene.launch()
+        self.start(scene, kept.signed.to_text())
+        assert kept.outcome is not None
+        assert kept.outcome.status == "completed"
+        events = kept.events()
+        self.start(scene, kept.signed.to_text())
+        assert kept.events() == events
+
+    def test_one_that_somebody_else_signed_is_refused(self, scene: Scene) -> None:
+        signed = scene.launch().signed
+        forged = replace(signed, signature=SigningKey.generate().sign(CONTEXT, signed.delivery))
+        with pytest.raises(IntegrityError, match="signature of a 'delivery'"):
+            self.start(scene, forged.to_text())
+
+    def test_a_signature_on_a_job_is_none_on_a_delivery(self, scene: Scene) -> None:
+        signed = scene.launch().signed
+        as_job = scene.consortium.coordinator.sign("job", signed.delivery)
+        with pytest.raises(IntegrityError, match="signature of a 'delivery'"):
+            self.start(scene, replace(signed, signature=as_job).to_text())
+
+    def test_one_that_is_not_in_the_folder_is_refused(self, scene: Scene) -> None:
+        kept = scene.launch()
+        text = kept.signed.to_text()
+        kept.path.rename(kept.path.with_name(".away"))
+        with pytest.raises(InputError, match="no such delivery"):
+            self.start(scene, text)
+
+    def test_one_that_another_process_carries_out_is_left_to_it(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept = scene.launch()
+        monkeypatch.setattr("server.launched.HANDOVER_S", 0.0)
+        with hold(kept.path / LOCK), pytest.raises(BusyError, match="another process is at work"):
+            self.start(scene, kept.signed.to_text())
+
+    def test_flowers_own_runner_finds_it_by_the_runs_configuration(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context = Context(
+            run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={"delivery": "x"}
+        )
+        monkeypatch.setenv(ENVIRONMENT, str(scene.folder.file))
+        with (
+            inline_app(Way.to(scene.consortium)) as app,
+            pytest.raises(InputError, match="not a signed delivery"),
+        ):
+            main(InlineGrid(app, 4), context)

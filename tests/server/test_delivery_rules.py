@@ -1,0 +1,86 @@
+"""What a delivery needs next, from answers alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.errors import Code
+from server.delivery_rules import Rules, Standing, can_go, ending, sender, waits_for
+
+RULES = Rules(holders=("north", "south", "east"), recipients=("west", "hill"), quorum=2)
+
+
+def agreed(*names: str, **ready: bytes) -> Standing:
+    standing = Standing()
+    for name in names:
+        standing = standing.accept(RULES, name, holds=True, member=None)
+    for name, keys in ready.items():
+        standing = standing.accept(RULES, name, holds=False, member=keys)
+    return standing
+
+
+def test_everybody_is_asked_who_has_not_answered() -> None:
+    assert Standing().unanswered(RULES) == ("west", "hill", "north", "south", "east")
+    standing = agreed("north", "west", hill=b"k").refuse("south", Code.POLICY)
+    standing = standing.refuse("east", Code.WAITING)
+    assert standing.unanswered(RULES) == ("east",)
+    assert waits_for(RULES, standing) == "east (waiting)"
+    assert waits_for(RULES, agreed("north", "south", "west", "hill")) == "east (not connected)"
+
+
+def test_it_goes_on_where_somebody_waits_and_enough_would_write() -> None:
+    assert not can_go(RULES, agreed("north", "south"))
+    assert not can_go(RULES, agreed("north", west=b"k"))
+    assert can_go(RULES, agreed("north", "south", west=b"k"))
+    assert not can_go(RULES, agreed("north", "south", west=b"k").refuse("south", Code.BUSY))
+
+
+def test_another_holder_sends_in_each_attempt() -> None:
+    standing = agreed("south", "north")
+    assert [sender(RULES, standing, attempt) for attempt in (1, 2, 3)] == [
+        "north",
+        "south",
+        "north",
+    ]
+
+
+def test_it_is_over_when_all_have_it_or_cannot_get_it() -> None:
+    assert ending(RULES, agreed("west")) is None
+    assert ending(RULES, agreed("west", "hill")) == ("completed", "")
+    half = agreed("west").refuse("hill", Code.POLICY)
+    assert ending(RULES, half) == ("failed", "hill: policy")
+    for code in (Code.WAITING, Code.BUSY, Code.DEADLINE):
+        assert ending(RULES, agreed("west").refuse("hill", code)) is None
+
+
+def test_too_few_holders_are_an_end_and_one_that_is_away_is_not() -> None:
+    one = Standing().refuse("north", Code.POLICY)
+    assert ending(RULES, one.refuse("south", Code.BUSY)) is None
+    two = one.refuse("south", Code.SESSION)
+    told = "too few hospitals can vouch for the model: 2 are needed and 1 is left"
+    assert ending(RULES, two) == ("failed", f"{told}; north: policy, south: session")
+
+
+def test_a_yes_takes_back_a_no() -> None:
+    standing = (
+        Standing().refuse("west", Code.WAITING).accept(RULES, "west", holds=False, member=b"k")
+    )
+    assert (standing.refused, dict(standing.ready)) == ({}, {"west": b"k"})
+
+
+@pytest.mark.parametrize("code", [Code.INTEGRITY, Code.SIGNATURE, Code.FAILED])
+def test_letters_that_are_not_believed_are_tried_once_for_each_holder(code: Code) -> None:
+    standing = agreed("north", "south", "east", "hill")
+    for _ in RULES.holders:
+        assert ending(RULES, standing) is None
+        standing = standing.disbelieve(RULES, "west", code)
+    assert ending(RULES, standing) == ("failed", f"west: {code}")
+
+
+@pytest.mark.parametrize("code", [Code.SESSION, Code.DEADLINE, Code.BUSY, Code.REPLAYED])
+def test_a_recipient_that_was_restarted_is_asked_again_for_as_long_as_it_takes(code: Code) -> None:
+    standing = agreed("north", "south", "east", "hill")
+    for _ in range(10):
+        standing = standing.disbelieve(RULES, "west", code)
+    assert ending(RULES, standing) is None
+    assert standing.unanswered(RULES) == ("west",)
