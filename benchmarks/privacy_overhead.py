@@ -1,24 +1,23 @@
 """What clipping per record costs: time and memory of one gradient sum, against no privacy.
 
-    python benchmarks/privacy_overhead.py [--json [FILE]] [--repeats 15] [--models mlp cnn ...]
+    python benchmarks/privacy_overhead.py [--json [FILE]] [--repeats 7] [--models mlp cnn ...]
 
 All methods of a model take turns in one process on one thread. `ms` is a method's shortest CPU time
 for a sum over one batch; `x Opacus` is the median over the turns of its time against the faster of
 Opacus' two, so that whatever else the machine does falls on both; `x Opacus 64` is the same against
-Opacus in float64. `MiB` is how far the peak memory of a process that runs nothing else rises;
-`--quick` leaves it out. `opacus` lines are Opacus as it is commonly used (float32,
-GradSampleModule, whole batch), `opacus64` lines the same in float64; `engine` lines are ours
-(float64, in the parts that the hospital's training takes; `alone` one record after the other, which
-needs no assumption about kinks), and `x engine` is against the one-pass line. `error` is the
-relative distance to the engine's one-pass sum. `others` is by how much, in units of the clip, the
-sum of the other records moves when one record is taken out: nothing but rounding, and what the
-clip's margin has to pay for.
+Opacus in float64. `MiB` is how far the peak memory of a process that runs nothing else rises and
+`peak MiB` the whole of it; `--quick` leaves both out. `opacus` lines are Opacus as it is commonly
+used (float32, GradSampleModule, whole batch), `opacus64` lines the same in float64; `engine` lines
+are ours (float64, in the parts that the hospital's training takes; `alone` one record after the
+other, which needs no assumption about kinks and is slow, so that it takes one turn), and `x engine`
+is against the one-pass line. `error` is the relative distance to the engine's one-pass sum.
+`others` is by how much, in units of the clip, the sum of the other records moves when one record is
+taken out: nothing but rounding, and what the clip's margin has to pay for.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
+import os
 import sys
 import time
 import warnings
@@ -60,6 +59,7 @@ METHODS = (
     "engine patient",
     "engine alone",
 )
+SLOW = "engine alone"
 
 
 class Transformer(nn.Module):
@@ -139,6 +139,7 @@ class Result:
     by_opacus64: float | None = None
     by_engine: float | None = None
     memory_mib: float | None = None
+    peak_mib: float | None = None
     error: float | None = None
     others: float | None = None
 
@@ -236,77 +237,106 @@ def resident_mib(field: str) -> float:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
-def measure_memory(name: str, method: str) -> float:
-    """Mebibytes that one sum adds to this process' peak."""
-    torch.set_num_threads(1)
+def measure_memory(name: str, method: str) -> tuple[float, float]:
+    """Mebibytes that one sum adds to this process' peak, and the peak itself."""
     run = prepare(name, method)
+    run(slice(2))  # what a library loads or keeps at its first call is no part of a sum
     before = resident_mib("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak until now
     run(ALL)
-    return resident_mib("VmHWM") - before
+    return resident_mib("VmHWM") - before, resident_mib("VmHWM")
 
 
-def memory_apart(name: str, method: str) -> float:
-    """`measure_memory` in a fresh process, so that no line sees another's memory."""
-    command = [sys.executable, __file__, "--one", name, method]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout)
+def memory_apart(name: str, method: str) -> tuple[float, float] | None:
+    """`measure_memory` in a child, so that no line sees another's memory; None if refused.
+
+    This process must not have run torch yet: a child has none of its threads and caches then, and
+    begins in a hundredth of the time that the imports take.
+    """
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(InputError):
+            told = " ".join(map(str, measure_memory(name, method)))
+            os.write(theirs, told.encode())
+        os._exit(0)
+    os.close(theirs)
+    with open(ours, "rb") as pipe:  # noqa: PTH123 - a descriptor
+        told = pipe.read().decode()
+    os.waitpid(child, 0)
+    if not told:
+        return None
+    rise, peak = map(float, told.split())
+    return rise, peak
 
 
 def time_in_turns(sums: Mapping[str, Sum], repeats: int) -> dict[str, Vector]:
     """CPU milliseconds of each method, one value for each turn."""
     times: dict[str, list[float]] = {method: [] for method in sums}
-    for turn in range(repeats + 1):
+    for turn in range(repeats):
         for method, run in sums.items():
+            if turn and method == SLOW:
+                continue
             start = time.process_time()  # CPU time: neighbours on the machine do not count
             run(ALL)
-            if turn:  # the first warms up
-                times[method].append(1000 * (time.process_time() - start))
+            times[method].append(1000 * (time.process_time() - start))
     return {method: np.array(values) for method, values in times.items()}
 
 
-def measure(name: str, repeats: int, *, memory: bool) -> list[Result]:
+Memory = Mapping[str, tuple[float, float] | None]
+
+
+def measure(name: str, repeats: int, memory: Memory) -> list[Result]:
     """All lines of one model."""
-    torch.set_num_threads(1)
-    # torch's remark that a model's input needs no gradient: true, and of no consequence here.
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     parameters = sum(parameter.numel() for parameter in MODELS[name][0]().parameters())
     sums: dict[str, Sum] = {}
+    found: dict[str, Vector] = {}
     for method in METHODS:
         with suppress(InputError):
             run = prepare(name, method)
-            run(ALL)
+            if method != SLOW:
+                found[method] = run(ALL)  # warms up as well
             sums[method] = run
     times = time_in_turns(sums, repeats)
-    opacus = np.minimum(*(times[method] for method in OPACUS))
-    opacus64 = np.minimum(*(times[method] for method in OPACUS_64))
-    reference = sums["engine onepass"](ALL)
+    reference = found["engine onepass"]
     results = []
     for method in METHODS:
         line = (name, parameters, MODELS[name][2], method)
         if method not in sums:
             results.append(Result(*line))
             continue
-        clipped = not method.startswith("plain") and method != "engine patient"
-        error = np.linalg.norm(sums[method](ALL) - reference) / np.linalg.norm(reference)
+        exact = method not in (SLOW, "engine patient") and not method.startswith("plain")
+        rise, peak = memory.get(method) or (None, None)
         results.append(
             Result(
                 *line,
                 time_ms=float(times[method].min()),
-                by_opacus=float(np.median(times[method] / opacus)),
-                by_opacus64=float(np.median(times[method] / opacus64)),
-                by_engine=float(np.median(times[method] / times["engine onepass"])),
-                memory_mib=memory_apart(name, method) if memory else None,
-                error=float(error) if clipped else None,
-                others=moved(sums[method]) if clipped else None,
+                by_opacus=against(times, method, OPACUS),
+                by_opacus64=against(times, method, OPACUS_64),
+                by_engine=against(times, method, ("engine onepass",)),
+                memory_mib=rise,
+                peak_mib=peak,
+                error=distance(found[method], reference) if exact else None,
+                others=moved(sums[method], found[method]) if exact else None,
             )
         )
     return results
 
 
-def moved(run: Sum) -> float:
+def against(times: Mapping[str, Vector], method: str, others: Sequence[str]) -> float:
+    """The median over turns of a method's time against the fastest of the others."""
+    fastest = np.minimum.reduce([times[other] for other in others])
+    own = times[method]
+    return float(np.median(own / fastest[: len(own)]))
+
+
+def distance(found: Vector, reference: Vector) -> float:
+    return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
+
+
+def moved(run: Sum, total: Vector) -> float:
     """How far the sum of the other records moves when the first is taken out, in clips."""
-    without = run(ALL) - run(slice(1)) - run(slice(1, None))
+    without = total - run(slice(1)) - run(slice(1, None))
     return float(np.linalg.norm(without)) / CLIP
 
 
@@ -319,6 +349,7 @@ HEADINGS = {
     "by_opacus64": "x Opacus 64",
     "by_engine": "x engine",
     "memory_mib": "MiB",
+    "peak_mib": "peak MiB",
     "error": "error",
     "others": "others",
 }
@@ -328,7 +359,7 @@ def as_row(line: Result, lines: Sequence[Result]) -> Row:
     """A line of the table, with its time against that of no privacy in float32."""
     plain_ms = next(each.time_ms for each in lines if each.model == line.model)
     ratio = line.time_ms / plain_ms if line.time_ms and plain_ms else None
-    title = f"{line.model} ({line.parameters:,} parameters, batch {line.batch})"
+    title = f"{line.model}, {line.parameters:,} weights, {line.batch} records"
     refused = "" if line.time_ms else " (refused)"
     return {**asdict(line), "model": title, "method": line.method + refused, "by_plain": ratio}
 
@@ -336,18 +367,21 @@ def as_row(line: Result, lines: Sequence[Result]) -> Row:
 def main() -> None:
     """Print the table."""
     parser = parser_of(__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help="times alone, no memory")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(measure_memory(*arguments.one))
-        return
+    torch.set_num_threads(1)
+    # torch's remark that a model's input needs no gradient: true, and of no consequence here.
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    memory: dict[str, Memory] = {name: {} for name in arguments.models}
+    if not arguments.quick:
+        memory = {
+            name: {method: memory_apart(name, method) for method in METHODS if method != SLOW}
+            for name in arguments.models
+        }
     lines = [
-        line
-        for name in arguments.models
-        for line in measure(name, arguments.repeats, memory=not arguments.quick)
+        line for name in arguments.models for line in measure(name, arguments.repeats, memory[name])
     ]
     publish(
         "One gradient sum",
@@ -355,6 +389,7 @@ def main() -> None:
         target=arguments.json,
         packages=("numpy", "torch", "opacus"),
         headings=HEADINGS,
+        notes=[f"{sum(os.times()[:4]):.0f} s of one processor in all."],
     )
 
 
