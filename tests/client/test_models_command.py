@@ -15,7 +15,7 @@ from learning.artefact import SUMS, WEIGHTS, save
 from learning.promotion import load_record
 from protocol.errors import InputError
 from protocol.signing import SigningKey
-from tests.learning.test_artefact import WEIGHTS_P, card_of
+from tests.learning.test_artefact import WEIGHTS_P, finished
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     key.save(tmp_path / "keys" / "signing.key")
     (tmp_path / "hospital.yaml").write_text("name: north\ndatasets: {}\npopulations: {}\n")
     for version in (1, 2, 3):
-        save(tmp_path / "models", card_of(WEIGHTS_P, version), WEIGHTS_P, key)
+        save(tmp_path / "models", finished(WEIGHTS_P, version), WEIGHTS_P, key)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
     return tmp_path

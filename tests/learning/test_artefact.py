@@ -16,11 +16,11 @@ import pytest
 
 from learning import artefact
 from learning.artefact import CARD, SUMS, WEIGHTS, load, models, save, verify, versions
-from learning.card import Digests, Guarantee, ModelCard
+from learning.card import ModelCard
 from learning.task import FloatVector, load_task
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
-from protocol.tensors import weights_digest
+from tests.models import card_of, invented_weights
 
 SCHEMA: dict[str, Any] = {
     "columns": [{"name": "age", "kind": "number", "low": 0, "high": 120}],
@@ -28,38 +28,22 @@ SCHEMA: dict[str, Any] = {
 }
 TASK = Named(name="diagnosis", options={"model": "mlp", "hidden": [3, 2]})
 BUILT = load_task(TASK, SCHEMA)
-WEIGHTS_P = np.random.default_rng(0).normal(size=BUILT.layout().size)
+WEIGHTS_P = invented_weights(TASK, SCHEMA)
 
 
-def card_of(weights_P: FloatVector, version: int = 1) -> ModelCard:
-    layout = BUILT.layout().digest
-    return ModelCard(
-        name="sepsis",
-        version=version,
-        created="2026-11-20T10:00:00Z",
-        intended_use="Research only",
-        task=TASK,
-        schema=SCHEMA,
-        strategy=Named(name="fedsgd", options={}),
-        rounds=20,
-        cohort_size=5,
-        privacy=Guarantee(mode="none", unit="record", delta=1e-5),
-        metrics={},
-        digests=Digests(
-            job="a" * 64, roster="b" * 64, layout=layout, weights=weights_digest(weights_P)
-        ),
-    )
+def finished(weights_P: FloatVector, version: int = 1) -> ModelCard:
+    return card_of(TASK, SCHEMA, weights_P, version=version)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P)
+    return save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P)
 
 
 def test_a_model_reads_back_to_the_last_bit_and_predicts(place: Path) -> None:
     model = load(place)
     assert (model.weights_P == WEIGHTS_P).all()
-    assert model.card == card_of(WEIGHTS_P)
+    assert model.card == finished(WEIGHTS_P)
     x_NF = np.array([[0.5], [-1.0]])
     assert (model.predict(x_NF) == BUILT.predict(WEIGHTS_P, x_NF)).all()
 
@@ -118,7 +102,7 @@ def forge(place: Path, **files: bytes) -> None:
 
 
 def test_weights_that_are_not_the_cards_are_refused(place: Path) -> None:
-    other = save(place.parent.parent, card_of(WEIGHTS_P + 1, version=2), WEIGHTS_P + 1)
+    other = save(place.parent.parent, finished(WEIGHTS_P + 1, version=2), WEIGHTS_P + 1)
     forge(place, **{WEIGHTS: (other / WEIGHTS).read_bytes()})
     with pytest.raises(IntegrityError, match="other weights than the card states"):
         load(place)
@@ -128,7 +112,7 @@ def test_weights_that_are_not_the_cards_are_refused(place: Path) -> None:
 
 
 def test_a_model_of_another_preprocessing_is_refused(place: Path) -> None:
-    forge(place, **{CARD: replace(card_of(WEIGHTS_P), preprocessing=99).to_bytes()})
+    forge(place, **{CARD: replace(finished(WEIGHTS_P), preprocessing=99).to_bytes()})
     assert verify(place).preprocessing == 99
     with pytest.raises(InputError, match="found version 99"):
         load(place)
@@ -136,16 +120,16 @@ def test_a_model_of_another_preprocessing_is_refused(place: Path) -> None:
 
 def test_a_card_of_other_weights_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="states other weights"):
-        save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P + 1)
+        save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P + 1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_again_changes_nothing_and_another_model_never_replaces(place: Path) -> None:
     before = (place / CARD).stat()
-    assert save(place.parent.parent, card_of(WEIGHTS_P), WEIGHTS_P) == place
+    assert save(place.parent.parent, finished(WEIGHTS_P), WEIGHTS_P) == place
     assert (place / CARD).stat() == before
     with pytest.raises(InputError, match="exists and is another one"):
-        save(place.parent.parent, card_of(WEIGHTS_P + 1), WEIGHTS_P + 1)
+        save(place.parent.parent, finished(WEIGHTS_P + 1), WEIGHTS_P + 1)
     assert (load(place).weights_P == WEIGHTS_P).all()
 
 
@@ -154,7 +138,7 @@ def test_of_two_who_save_at_once_one_wins_and_both_see_it(tmp_path: Path) -> Non
 
     def attempt(weights_P: FloatVector) -> str:
         try:
-            save(tmp_path, card_of(weights_P), weights_P)
+            save(tmp_path, finished(weights_P), weights_P)
         except InputError as error:
             return error.problem
         return ""
@@ -171,7 +155,7 @@ def test_of_two_who_save_at_once_one_wins_and_both_see_it(tmp_path: Path) -> Non
 KILLED = """
 import os, sys
 from pathlib import Path
-from tests.learning.test_artefact import WEIGHTS_P, card_of
+from tests.learning.test_artefact import WEIGHTS_P, finished
 from learning import artefact
 calls = 0
 def dying(handle, fsync=os.fsync):
@@ -181,7 +165,7 @@ def dying(handle, fsync=os.fsync):
         os._exit(9)
     fsync(handle)
 os.fsync = dying
-artefact.save(Path(sys.argv[1]), card_of(WEIGHTS_P), WEIGHTS_P)
+artefact.save(Path(sys.argv[1]), finished(WEIGHTS_P), WEIGHTS_P)
 """
 
 
@@ -193,7 +177,7 @@ def test_a_process_that_dies_leaves_a_whole_model_or_none(tmp_path: Path, call: 
     )
     assert run.returncode == 9
     assert models(tmp_path) == ((("sepsis", 1),) if call == 5 else ())
-    assert (load(save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P)).weights_P == WEIGHTS_P).all()
+    assert (load(save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P)).weights_P == WEIGHTS_P).all()
 
 
 def test_a_full_disk_is_an_input_error_and_leaves_nothing(
@@ -204,7 +188,7 @@ def test_a_full_disk_is_an_input_error_and_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written; found No space left"):
-        save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P)
+        save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P)
     assert list((tmp_path / "sepsis").iterdir()) == []
 
 
@@ -215,7 +199,7 @@ def test_only_the_owner_reads_a_model(place: Path) -> None:
 def test_the_store_lists_its_models(place: Path) -> None:
     store = place.parent.parent
     for version in (10, 2):
-        save(store, card_of(WEIGHTS_P, version), WEIGHTS_P)
+        save(store, finished(WEIGHTS_P, version), WEIGHTS_P)
     (store / "sepsis" / ".incoming-dead").mkdir()
     (store / "sepsis" / "007").mkdir()
     (store / "notes.txt").write_text("mine")
@@ -243,7 +227,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(
 
     monkeypatch.setattr(artefact, "_sync", sweep_meanwhile)
     weights_P = load(place).weights_P
-    second = save(store, card_of(weights_P, 2), weights_P)
+    second = save(store, finished(weights_P, 2), weights_P)
     assert not stale.exists()
     assert verify(second).version == 2
     assert verify(place).version == 1

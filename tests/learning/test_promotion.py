@@ -18,7 +18,7 @@ from learning.promotion import (
     superseded,
 )
 from protocol.errors import InputError, IntegrityError
-from tests.learning.test_artefact import WEIGHTS_P, card_of
+from tests.learning.test_artefact import WEIGHTS_P, finished
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     for version in (1, 2, 3):
-        save(tmp_path, card_of(WEIGHTS_P, version), WEIGHTS_P)
+        save(tmp_path, finished(WEIGHTS_P, version), WEIGHTS_P)
     return tmp_path
 
 

@@ -11,40 +11,20 @@ import pytest
 import torch
 
 from learning.artefact import Model
-from learning.card import Digests, Guarantee, ModelCard
 from learning.demand import Demand
 from learning.readouts import answer, readout, whole
 from learning.task import Task, load_task
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
-from protocol.tensors import weights_digest
 from tests.contracts.test_tasks import CASES, Case, every_case, invented
+from tests.models import card_of, invented_weights
 
 
 def model_of(named: Named, schema: Mapping[str, Any], seed: int = 0) -> Model:
     """A finished model with random weights."""
-    task = load_task(named, schema)
-    weights_P = np.random.default_rng(seed).normal(size=task.layout().size)
-    card = ModelCard(
-        name="sepsis",
-        version=3,
-        created="2026-11-20T10:00:00Z",
-        intended_use="Research only",
-        task=named,
-        schema=schema,
-        strategy=Named(name="fedsgd", options={}),
-        rounds=20,
-        cohort_size=5,
-        privacy=Guarantee(mode="none", unit="record", delta=1e-5),
-        metrics={},
-        digests=Digests(
-            job="a" * 64,
-            roster="b" * 64,
-            layout=task.layout().digest,
-            weights=weights_digest(weights_P),
-        ),
-    )
-    return Model(card, task, weights_P)
+    weights_P = invented_weights(named, schema, seed)
+    card = card_of(named, schema, weights_P, version=3)
+    return Model(card, load_task(named, schema), weights_P)
 
 
 def case_model(case: Case) -> Model:

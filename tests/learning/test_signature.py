@@ -11,7 +11,7 @@ from learning.artefact import SUMS, load, save, verify
 from learning.signature import SIGNATURE
 from protocol.errors import InputError, IntegrityError
 from protocol.signing import SigningKey
-from tests.learning.test_artefact import WEIGHTS_P, card_of
+from tests.learning.test_artefact import WEIGHTS_P, finished
 
 KEY = SigningKey.from_seed(bytes(range(32)))
 OTHER = SigningKey.from_seed(bytes(32))
@@ -19,11 +19,11 @@ OTHER = SigningKey.from_seed(bytes(32))
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P, KEY)
+    return save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P, KEY)
 
 
 def test_a_signed_model_loads_for_its_signer(place: Path) -> None:
-    assert load(place, {KEY.fingerprint}).card == card_of(WEIGHTS_P)
+    assert load(place, {KEY.fingerprint}).card == finished(WEIGHTS_P)
     assert verify(place).label == "sepsis/1"
 
 
@@ -33,7 +33,7 @@ def test_another_signer_is_refused_by_name(place: Path) -> None:
 
 
 def test_an_unsigned_model_is_refused_where_a_signer_is_asked_for(tmp_path: Path) -> None:
-    place = save(tmp_path, card_of(WEIGHTS_P), WEIGHTS_P)
+    place = save(tmp_path, finished(WEIGHTS_P), WEIGHTS_P)
     assert not (place / SIGNATURE).exists()
     with pytest.raises(InputError, match="sepsis/1 is not signed"):
         verify(place, {KEY.fingerprint})
@@ -50,7 +50,7 @@ def test_every_flipped_bit_of_the_signature_is_refused(place: Path) -> None:
 
 
 def test_the_signature_of_another_version_does_not_hold(place: Path, tmp_path: Path) -> None:
-    second = save(tmp_path, card_of(WEIGHTS_P + 1, version=2), WEIGHTS_P + 1, KEY)
+    second = save(tmp_path, finished(WEIGHTS_P + 1, version=2), WEIGHTS_P + 1, KEY)
     shutil.copy(place / SIGNATURE, second / SIGNATURE)
     with pytest.raises(IntegrityError, match=r"sepsis/2: signature\.json belongs to another model"):
         verify(second, {KEY.fingerprint})

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 
 from learning.artefact import load, save
-from learning.card import Digests, Guarantee, ModelCard
 from learning.promotion import promote
-from learning.task import FloatVector, Metric, load_task
+from learning.task import FloatVector, Metric
 from protocol.jobs import Named
 from protocol.signing import SigningKey
-from protocol.tensors import weights_digest
 from serving.config import ServedModel
 from serving.loading import Catalogue
+from tests.models import card_of, invented_weights
 
 SCHEMA: dict[str, Any] = {
     "columns": [
@@ -45,8 +44,7 @@ SERVED = (ServedModel(name="sepsis"), ServedModel(name="age"))
 
 
 def weights_of(schema: dict[str, Any], version: int, task: Named = TASK) -> FloatVector:
-    size = load_task(task, schema).layout().size
-    return np.random.default_rng(version).normal(size=size)
+    return invented_weights(task, schema, version)
 
 
 def add(
@@ -59,25 +57,8 @@ def add(
 ) -> Path:
     """Store a version, signed."""
     weights_P = weights_of(schema, version, task)
-    card = ModelCard(
-        name=name,
-        version=version,
-        created="2026-11-20T10:00:00Z",
-        intended_use="Research only",
-        task=task,
-        schema=schema,
-        strategy=Named(name="fedsgd", options={}),
-        rounds=20,
-        cohort_size=5,
-        privacy=Guarantee(mode="none", unit="record", delta=1e-5),
-        metrics=metrics or {},
-        digests=Digests(
-            job="a" * 64,
-            roster="b" * 64,
-            layout=load_task(task, schema).layout().digest,
-            weights=weights_digest(weights_P),
-        ),
-    )
+    told = {"name": name, "version": version, "metrics": metrics or {}}
+    card = card_of(task, schema, weights_P, **told)
     return save(store, card, weights_P, KEY)
 
 
