@@ -14,6 +14,7 @@ from itertools import chain
 
 from client.agreement import check_encryption, check_releases
 from client.questions import Situation, asked_of_columns, asked_of_origin, asked_of_policy
+from learning.pooled_statistics import Statistics
 from learning.task import Task, load_task
 from privacy.plan import check_plan
 from protocol.errors import Code, FedwardError, RefusalError
@@ -63,7 +64,11 @@ def admit(job: Job, situation: Situation) -> Admitted:
     for reason in chain.from_iterable(ask(job, situation) for ask in _BEFORE_THE_MODEL):
         raise reason
     admitted = _build(job, situation)
-    for reason in chain(_asked_of_numbers(admitted), _asked_of_declarations(job, situation)):
+    for reason in chain(
+        _asked_of_cells(admitted, situation),
+        _asked_of_numbers(admitted),
+        _asked_of_declarations(job, situation),
+    ):
         raise reason
     return admitted
 
@@ -77,6 +82,7 @@ def consider(job: Job, situation: Situation) -> Answer:
     except RefusalError as reason:
         reasons.append(reason)
     else:
+        reasons += _asked_of_cells(admitted, situation)
         reasons += _asked_of_numbers(admitted)
     reasons += _asked_of_declarations(job, situation)
     return Answer(admitted, tuple(reasons))
@@ -103,6 +109,19 @@ def _build(job: Job, situation: Situation) -> Admitted:
             remedy="install the same release of fedward as the coordinator",
         )
     return Admitted(job, task, strategy)
+
+
+def _asked_of_cells(admitted: Admitted, situation: Situation) -> Iterator[RefusalError]:
+    """Hold what a table would show against the smallest cell that the policy allows."""
+    task, least = admitted.task, situation.policy.min_cell
+    if isinstance(task, Statistics) and task.options.fewer_than < least:
+        yield RefusalError(
+            Code.CELLS,
+            "the table would show smaller cells than this hospital allows",
+            expected=f"task.options.fewer_than of at least {least}",
+            found=str(task.options.fewer_than),
+            remedy="ask for a job with a larger one, or lower policy.min_cell in hospital.yaml",
+        )
 
 
 def _asked_of_numbers(admitted: Admitted) -> Iterator[RefusalError]:

@@ -53,6 +53,8 @@ class Policy:
         min_colluding_sites: Fewest colluding hospitals that a job must assume.
         max_rounds: Most rounds of one job.
         max_parameters: Most parameters of one model.
+        min_cell: Smallest noised count that a table of statistics may show, the least `fewer_than`
+            of such a job; 1 for any.
         hours: When a job may begin; None for always.
         datasets: Further rules for single data sets, by name.
         require_masks: Refuse jobs of mode `local` without pairwise masks, too; in the other modes
@@ -88,6 +90,7 @@ class Policy:
     min_colluding_sites: int = 1
     max_rounds: int = 1000
     max_parameters: int = 10_000_000
+    min_cell: int = 10
     hours: Hours | None = None
     datasets: Mapping[str, Approval] = field(default_factory=dict)
     require_masks: bool = False
@@ -113,7 +116,12 @@ class Policy:
             )
         if not 0 < self.delta < 1:
             raise InputError("delta", expected="0 < delta < 1", found=str(self.delta))
-        for name, least in (("min_colluding_sites", 0), ("max_rounds", 1), ("max_parameters", 1)):
+        for name, least in (
+            ("min_colluding_sites", 0),
+            ("max_rounds", 1),
+            ("max_parameters", 1),
+            ("min_cell", 1),
+        ):
             value = getattr(self, name)
             if value < least:
                 raise InputError(name, expected=f">= {least}", found=str(value))

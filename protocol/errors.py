@@ -89,6 +89,7 @@ class Code(StrEnum):
     DEADLINE = "deadline"
     REPLAYED = "replayed"
     POLICY = "policy"
+    CELLS = "cells"
     BUDGET = "budget"
     SCHEMA = "schema"
     TASK = "task"

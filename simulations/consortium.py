@@ -138,6 +138,7 @@ def found(
         "epsilon_per_job": 1000.0,
         "epsilon_worst_per_job": 1000.0,
         "delta": 1e-3,
+        "min_cell": 1,
         "clear_runs": True,
         "publish_metrics": True,
         "publish_model": True,

@@ -206,6 +206,15 @@ class TestPolicy:
             decide(job_of(kind), policy=Policy(**policy))
         assert caught.value.code == Code.POLICY
 
+    def test_a_table_of_small_cells_is_refused_by_a_code_of_its_own(self) -> None:
+        with pytest.raises(RefusalError, match="fewer_than of at least 11; found 10") as caught:
+            decide(job_of("table"), policy=Policy(tasks=("statistics",), min_cell=11))
+        assert caught.value.code == Code.CELLS
+        found = reasons(job_of("table"), policy=Policy(tasks=("statistics",), min_cell=11))
+        assert [code for code, _ in found] == [Code.CELLS]
+        for least in (1, 10):
+            decide(job_of("table"), policy=Policy(tasks=("statistics",), min_cell=least))
+
     @pytest.mark.parametrize(
         ("approval", "message"),
         [

@@ -48,6 +48,7 @@ class TestMistakes:
             ({"coordinators": ("me",)}, "coordinators; expected fingerprints of 64 hex"),
             ({"max_rounds": 0}, "max_rounds; expected >= 1; found 0"),
             ({"max_parameters": 0}, "max_parameters; expected >= 1; found 0"),
+            ({"min_cell": 0}, "min_cell; expected >= 1; found 0"),
         ],
     )
     def test_of_a_policy(self, changes: dict[str, Any], message: str) -> None:
