@@ -36,7 +36,17 @@ SMALL = {
     "noise.py": (["--values", "500"], {"draw", "ms"}),
     "inference.py": (
         ["--requests", "5", "--seconds", "0.2"],
-        {"server", "p50_ms", "p99_ms", "p50_ratio", "per_second", "throughput_ratio"},
+        {
+            "server",
+            "protocol",
+            "p50_ms",
+            "p99_ms",
+            "p50_ratio",
+            "p50_own_ratio",
+            "per_second",
+            "throughput_ratio",
+            "throughput_own_ratio",
+        },
     ),
     "round.py": ([*SIZE, "--evaluate", "1"], {"sites", "parameters", "phase", "ms", "cpu_ms"}),
 }
