@@ -69,6 +69,8 @@ def test_every_hospital_ends_with_the_sum_and_the_noise_that_is_charged(
     assert "## What it says of the patients" in page(told)
     error_P = found["north"].weights_P - sums_P
     noise = DpPlan.of(job.privacy, "train", 3).noise_std(3)
+    assert {model.card.noise for model in found.values()} == {noise}
+    assert f"Every sum bears noise of ± {1.96 * noise:.3g}." in page(told)
     # A chi-square of P = 36 cells lies in this range but for odds of some 10^-7.
     assert len(error_P) == task.evaluation.length == 36
     assert 0.45 < float(np.sqrt(np.mean(error_P**2))) / noise < 1.65
