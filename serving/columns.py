@@ -43,6 +43,8 @@ def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> Mappin
         Refusal: A tensor is missing, unknown, repeated, or of a wrong type or shape; the message
             names it and holds no value.
     """
+    if schema.patient is not None and len(inputs) == 2:
+        inputs = _without_patient(schema.patient, inputs)
     if len(inputs) == 1 and inputs[0].name == MATRIX and MATRIX not in schema.names:
         return _split(schema, inputs[0], most_rows)
     tensors = _by_name(schema, inputs)
@@ -51,6 +53,14 @@ def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> Mappin
         raise invalid("inputs differ in their number of rows", expected="one first size for all")
     _check_rows(rows.pop(), most_rows)
     return {column.name: _cells(column, tensors[column.name]) for column in schema.columns}
+
+
+def _without_patient(patient: str, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The matrix alone where the patients stand beside one; whatever else there is as it is."""
+    names = {tensor.name for tensor in inputs}
+    if names != {MATRIX, patient}:
+        return inputs
+    return [tensor for tensor in inputs if tensor.name == MATRIX]
 
 
 def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:

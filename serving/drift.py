@@ -74,7 +74,7 @@ class Drift:
     rows: int = 0
     early: Counts = field(init=False)
     recent: Window = field(init=False)
-    _told: Mapping[str, ColumnDrift] = field(default_factory=dict)
+    _told: Mapping[str, ColumnDrift] | None = None
     _told_counts: tuple[Counts, Counts] = field(init=False)
     _told_rows: int = 0
     _pending: list[tuple[FloatArray, FlagArray]] = field(default_factory=list)
@@ -131,11 +131,10 @@ class Drift:
 
     def _tell(self, rows: int, early_L: Counts, found_L: Counts) -> None:
         """From now on tell these counts."""
-        self._told_rows, self._told_counts = rows, (early_L, found_L)
-        self._told = {name: self._column(name, early_L, found_L) for name in self.bins.names}
+        self._told_rows, self._told_counts, self._told = rows, (early_L, found_L), None
 
-    def _column(self, name: str, early_L: Counts, found_L: Counts) -> ColumnDrift:
-        place = self.bins.place(name)
+    def _column(self, name: str) -> ColumnDrift:
+        place, (early_L, found_L) = self.bins.place(name), self._told_counts
         expected = Histogram(count_B=early_L[place].astype(np.float64))
         if self.reference is not None and name in self.tabled:
             expected = self.reference.columns[name].histogram
@@ -146,6 +145,9 @@ class Drift:
         """Each watched column's histograms, as they stood at the last step."""
         with self._lock:
             self.settle()
+            if self._told is None:
+                names = self.bins.names if self._told_rows else ()
+                self._told = {name: self._column(name) for name in names}
             return self._told
 
     def state(self) -> dict[str, Any]:

@@ -211,7 +211,8 @@ class Spools:
         ours = {spool.folder for spool in self._spools.values()}
         for name, settings in self._kept.items():
             for folder in (self._base / settings.folder).glob(f"{name}-*"):
-                if folder not in ours:
+                # Not of another model whose name begins alike.
+                if folder not in ours and folder.name.removeprefix(f"{name}-").isdigit():
                     drop(folder, settings, self._clock())
 
     def close(self) -> None:

@@ -158,9 +158,13 @@ def test_versions_that_are_served_no_more_age_as_well(tmp_path: Path) -> None:
     assert len([*folder.iterdir()]) == 2
     old = clock.now.timestamp()
     os.utime(folder / GROWING, (old, old))
+    other = tmp_path / "asked" / "sepsis-risk-1"
+    other.mkdir()
+    (other / "20261121T080000000000Z-1.csv").write_text("age\n1\n")
     clock.now += timedelta(days=2)
     Spools(tmp_path, models, clock).write()
     assert [*folder.iterdir()] == []
+    assert len([*other.iterdir()]) == 1, "another model's, whose name begins alike"
 
 
 def test_a_place_that_cannot_be_used_is_an_error_before_anything_is_served(tmp_path: Path) -> None:
@@ -191,6 +195,8 @@ def test_a_request_may_name_its_patients_and_need_not() -> None:
     assert patients_of(schema, [age, case(["P1", ""])], 2) == ["P1", None]
     assert patients_of(schema, [age, case([[7], [8]], "INT64")], 2) == ["7", "8"]
     assert [*table_of(schema, [age, case(["P1", "P2"])], 10)] == ["age"]
+    matrix = Tensor("columns", "FP64", np.array([[1.0], [2.0]]))
+    assert table_of(schema, [case(["P1", "P2"]), matrix], 10)["age"].tolist() == [1.0, 2.0]  # type: ignore[union-attr]
     for wrong in (case(["P1"]), case(["917" * 40, ""]), case(["917\n1", ""])):
         with pytest.raises(Refusal, match="input 'case'") as caught:
             patients_of(schema, [age, wrong], 2)
