@@ -123,6 +123,9 @@ CASES = {
     ),
 }
 
+# Many cases share what a property is tried on.
+EXAMPLES = settings().max_examples // 2
+
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 # What is counted of predictions does not ask where they came from: the first case of each kind.
@@ -286,7 +289,7 @@ def known(task: Task) -> dict[str, list[str | float | None]]:
 
 
 @every_table_too
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_whatever_a_table_holds_becomes_finite_records_row_by_row(
     case: Case, data: st.DataObject
@@ -463,7 +466,7 @@ def scored(draw: st.DrawFn, task: Task) -> tuple[FloatArray, IntVector, IntVecto
 
 
 @every_evaluation
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_a_patients_counts_stay_within_the_bound_exactly(case: Case, data: st.DataObject) -> None:
     task = case.build()
@@ -482,7 +485,7 @@ def test_a_patients_counts_stay_within_the_bound_exactly(case: Case, data: st.Da
 
 
 @every_evaluation
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_counts_add_up_over_hospitals(case: Case, data: st.DataObject) -> None:
     task = case.build()
@@ -506,7 +509,7 @@ def reach(name: str) -> tuple[float, float]:
 
 
 @every_evaluation
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(
     seed=st.integers(0, 2**32),
     size=st.sampled_from([0.0, 3.0, 1e5]),

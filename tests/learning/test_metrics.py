@@ -76,8 +76,17 @@ def test_the_exact_area_needs_both_classes() -> None:
         auroc(np.array([]), np.array([], dtype=np.int64))
 
 
-@pytest.mark.parametrize(("size", "sigma"), [(254, 0.0), (600, 4.2), (2000, 8.4)])
-@pytest.mark.parametrize("evaluation", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize(
+    ("evaluation", "size", "sigma"),
+    [
+        pytest.param(TWO, 254, 0.0, id="two, no noise"),
+        pytest.param(TWO, 600, 4.2, id="two", marks=pytest.mark.slow),
+        pytest.param(TWO, 2000, 8.4, id="two, much noise"),
+        pytest.param(THREE, 254, 0.0, id="three, no noise", marks=pytest.mark.slow),
+        pytest.param(THREE, 600, 4.2, id="three"),
+        pytest.param(THREE, 2000, 8.4, id="three, much noise", marks=pytest.mark.slow),
+    ],
+)
 def test_intervals_contain_the_truth_as_often_as_they_say(
     evaluation: ClassEvaluation, size: int, sigma: float
 ) -> None:

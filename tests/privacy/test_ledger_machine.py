@@ -158,7 +158,7 @@ class _Crash(Exception):  # noqa: N818 - an event of the test, not an error
 TestLedgerMachine = LedgerMachine.TestCase
 # Shrinking would take minutes; a history of thirty steps can be read as it is.
 TestLedgerMachine.settings = settings(
-    max_examples=50,
+    max_examples=settings().max_examples // 2,
     stateful_step_count=30,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
