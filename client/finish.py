@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,9 @@ from privacy.plan import DpPlan
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Job
 from protocol.tensors import weights_digest
+
+# The hospitals of a simulation end a job with one model, one after the other in one process.
+_LAST: deque[tuple[tuple[str, str], Mapping[str, float]]] = deque(maxlen=1)
 
 
 def finish(hospital: Hospital, releaser: Releaser, save_session: Callable[[Session], None]) -> None:
@@ -111,10 +115,16 @@ def _metrics(releaser: Releaser, noise: float | None) -> Mapping[str, Metric]:
 
 def importance_of(job: Job, weights: FloatVector) -> Mapping[str, float]:
     """What moves the model; nothing of a task that predicts nothing."""
+    model = (job.digest, weights_digest(weights))
+    for last, known in _LAST:
+        if last == model:
+            return known
     try:
-        return importance(load_task(job.task, job.schema), weights)
+        found = importance(load_task(job.task, job.schema), weights)
     except InputError:
-        return {}
+        found = {}
+    _LAST.append((model, found))
+    return found
 
 
 def guarantee(job: Job, attempts: int) -> Guarantee:
