@@ -46,7 +46,7 @@ def check_gate(
     known = _remember(arrival, config, folder, now)
     if arrival.packet.kind == Stop.KIND:
         return
-    what = f"{'delivery' if isinstance(about, Delivery) else 'job'} {known.name!r}"
+    what = f"{arrival.kind} {known.name!r}"
     if known.decision == "waiting":
         raise RefusalError(
             Code.WAITING,

@@ -56,8 +56,8 @@ def leave(
     """Stop a job here for good: its process ends, and what it did not use of the budget returns.
 
     What was released stays charged. The other hospitals go on if they are enough; this hospital
-    cannot come back to the job. Deleting the keys ends this hospital's membership: models sealed to
-    it stay closed, and it can only come back as a new member. Tell the coordinator.
+    cannot come back to the job. Deleting the keys ends this hospital's membership: it can only come
+    back as a new member. Tell the coordinator.
 
     Raises:
         InputError: No such job, or the words do not fit together.

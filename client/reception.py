@@ -44,6 +44,11 @@ class Arrival:
         return self.about.digest
 
     @property
+    def kind(self) -> str:
+        """`job` or `delivery`, for people."""
+        return "job" if isinstance(self.about, Job) else "delivery"
+
+    @property
     def title(self) -> str:
         """What people call it."""
         return self.about.name if isinstance(self.about, Job) else self.about.title

@@ -211,8 +211,8 @@ class Supervisor:
             return
         said = read_body(reply, open_header(reply, self._desk.key.public), Refused)
         self._progress(arrival, f"refused: {said.reason}")
-        name, kind = arrival.title, arrival.packet.kind
-        self._note_error(f"job {name!r}: {kind} was refused ({said.reason}); the journal says why")
+        what, kind = f"{arrival.kind} {arrival.title!r}", arrival.packet.kind
+        self._note_error(f"{what}: {kind} was refused ({said.reason}); the journal says why")
 
     # -- refusals and notes ---------------------------------------------------------------------
 

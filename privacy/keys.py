@@ -43,7 +43,7 @@ class Identity:
     Args:
         card: Name, public keys and their proofs.
         signing: The identity.
-        exchange: What finished models are sealed to.
+        exchange: Proved on the card; in this release nothing is sealed to it.
         node: Authenticates this hospital's node to the SuperLink; transport only.
     """
 

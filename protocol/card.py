@@ -44,7 +44,7 @@ class Card:
         version: Protocol version of the installation that made it.
         name: The hospital's name in the roster: ASCII letters, digits, dot, dash, underscore.
         signing: Ed25519 key, 32 bytes: the identity.
-        exchange: Static X25519 key, 32 bytes: what finished models are sealed to.
+        exchange: Static X25519 key, 32 bytes; in this release nothing is sealed to it.
         node_key: The elliptic-curve key of Flower's node authentication, a public key in PEM, or
             empty for a hospital without a node.
         exchange_proof: Proof of possession of `exchange`, 96 bytes.

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from protocol.deliveries import CONTEXT, VERSION, Delivery, quorum_of
-from protocol.errors import InputError
+from protocol.errors import Code, InputError
 from protocol.jobs import Job
 from protocol.roster import Roster
 from server.archive import Archive
@@ -23,6 +23,21 @@ from server.options import DEFAULT, Json, Server
 from server.presence import require_present
 
 _HOURS = 24.0
+_HINTS = {
+    Code.POLICY: "its policy says no: a holder names the recipient under hand_on_to, a recipient "
+    "says accept_models: true, and neither hands on what was trained without privacy",
+    Code.ROSTER: "it has pinned another roster, or has not confirmed the other hospital: send it "
+    "roster.json, to be trusted",
+    Code.COHORT: "too few of the holders are hospitals that it has confirmed",
+    Code.SESSION: "it does not hold the model, or not as its node signed it",
+    Code.TASK: "it cannot build such a model: the task is not installed there",
+    Code.VERSION: "it runs another release",
+    Code.INTEGRITY: "too few holders said the same of the model that came",
+    Code.WAITING: "its administrator has not decided: fedward client jobs approve",
+    Code.BUSY: "its node is paused, or its disk is full",
+    Code.DEADLINE: "it did not answer in time",
+}
+"""What a code comes to in a delivery, for the coordinator's administrator."""
 
 
 def deliver(
@@ -157,7 +172,9 @@ def _show_end(console: Console, record: DeliveryRecord) -> None:
     console.print(f"[{colour}]{record.status}[/] after {record.seconds:.0f} s", end=" ")
     console.print(record.reason, markup=False, soft_wrap=True)
     for hospital, code in record.refusals.items():
-        console.print(f"  {hospital}: {code}")
+        hint = _HINTS.get(Code(code)) if code in set(Code) else None
+        told = f"  {hospital}: {code}"
+        console.print(f"{told}; {hint}" if hint else told, soft_wrap=True, markup=False)
     if record.received:
         console.print(
             f"In the store of {', '.join(record.received)}; in use there after: fedward client "

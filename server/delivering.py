@@ -12,23 +12,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from protocol.canonical import from_canonical, to_canonical
-from protocol.card import Card
-from protocol.cohort import Member
-from protocol.delivery_messages import HandOver, Offer, Ready, Received, Vouch, Vouched
-from protocol.errors import Code, FedwardError, IntegrityError
+from protocol.delivery_messages import HandOver, Received, Vouch, Vouched
+from protocol.errors import Code, IntegrityError
 from protocol.jobs import Job
-from protocol.messages import Packet, Place, Refused, read_body
+from protocol.messages import Place
 from protocol.roster import Roster
 from protocol.signing import SigningKey
-from server.checkpoint import Seat
 from server.correspondence import Correspondence
 from server.delivery_folder import DeliveryFolder, Handed
 from server.delivery_rules import Rules, Standing, can_go, ending, sender, waits_for
-from server.exchange import Arrival, Exchange, HaltedError
+from server.exchange import Exchange, HaltedError
 from server.launch import Event
+from server.offers import Offered, Offers
 from server.terms import Answer
 
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 """Between two offers to hospitals that wait for their administrator, or are away."""
 
 
@@ -68,9 +66,13 @@ class Delivering:
         self._rules = Rules.of(self._delivery, handing.job)
         self._letters = Correspondence(self._delivery, handing.key, exchange)
         self._exchange = exchange
-        self._cards = {card.fingerprint: card for card in handing.roster.members}
-        self._seats: dict[str, Seat] = {}
-        self._others: set[int] = set()
+        offered = Offered(
+            signed=self._kept.signed,
+            delivery=self._delivery,
+            job=handing.job,
+            roster=handing.roster,
+        )
+        self._offers = Offers(offered, self._letters, self._rules)
         self._standing = Standing()
         self._attempt = handing.kept.attempt
 
@@ -99,7 +101,8 @@ class Delivering:
         while True:
             before = self._standing
             self._exchange.check()
-            self._offer()
+            self._letters.reset()
+            self._standing = self._offers.ask(self._standing, self._place())
             if self._standing != before or not self._kept.events():
                 self._note("offered", self._describe())
                 pause_s = self._handing.pause_s
@@ -117,65 +120,6 @@ class Delivering:
         end = time.monotonic() + seconds
         while (left_s := end - time.monotonic()) > 0:
             self._exchange.pause(left_s)
-
-    # -- offers -----------------------------------------------------------------------------------
-
-    def _offer(self) -> None:
-        """Ask every connected node that may be one of those that have not answered."""
-        self._letters.reset()
-        wanted = self._standing.unanswered(self._rules)
-        skipped = {seat.node for name, seat in self._seats.items() if name not in wanted}
-        nodes = tuple(node for node in self._letters.nodes() if node not in skipped | self._others)
-        signed = self._kept.signed
-        body = Offer(
-            signature=signed.signature,
-            delivery=signed.delivery,
-            job=self._handing.job.to_bytes(),
-        )
-        if wanted and nodes:
-            self._letters.ask_nodes(
-                nodes, body, self._place(), self._take_offer, wait_s=self._delivery.timeout_s
-            )
-
-    def _take_offer(self, arrival: Arrival) -> None:
-        """Who answered is known only from the answer: its sender must be in the roster."""
-        packet = arrival.packet
-        card = None if packet is None else self._cards.get(packet.sender)
-        if packet is None or card is None:
-            return
-        name = card.name
-        if name not in (*self._rules.holders, *self._rules.recipients):
-            self._others.add(arrival.node)
-            return
-        try:
-            self._read_offer(card, arrival.node, packet)
-        except IntegrityError:
-            # Whoever names a hospital without its signature may not speak for it, not even a no.
-            return
-        except FedwardError:
-            self._standing = self._standing.refuse(name, Code.VERSION)
-
-    def _read_offer(self, card: Card, node: int, packet: Packet) -> None:
-        header = self._letters.open(packet, card.signing)
-        if header.attempt != self._attempt:
-            raise IntegrityError("an answer to another attempt")
-        self._letters.arrived(card.name)
-        self._seats[card.name] = Seat(
-            node=node, signing=card.signing, fingerprint=card.fingerprint, member=b""
-        )
-        if packet.kind == Refused.KIND:
-            code = read_body(packet, header, Refused).code
-            self._standing = self._standing.refuse(card.name, code)
-            return
-        body = read_body(packet, header, Ready)
-        if body.member is not None:
-            member = Member.from_bytes(body.member)
-            member.verify(job=self._delivery.digest, roster=self._delivery.roster)
-            if (member.name, member.signing) != (card.name, card.signing):
-                raise IntegrityError("keys that another hospital vouched for")
-        self._standing = self._standing.accept(
-            self._rules, card.name, holds=body.holds, member=body.member
-        )
 
     # -- letters ----------------------------------------------------------------------------------
 
@@ -215,7 +159,7 @@ class Delivering:
             for name in self._rules.holders
             if name in self._standing.willing
         }
-        answers = self._letters.ask(self._seats, bodies, self._place(), Vouched, take)
+        answers = self._letters.ask(self._offers.seats, bodies, self._place(), Vouched, take)
         for name, answer in answers.items():
             if answer.code is not None:
                 self._standing = self._standing.refuse(name, answer.code)
@@ -226,7 +170,7 @@ class Delivering:
             name: HandOver(letters=to_canonical({one: by[name] for one, by in letters.items()}))
             for name in self._standing.ready
         }
-        answers = self._letters.ask(self._seats, bodies, self._place(), Received)
+        answers = self._letters.ask(self._offers.seats, bodies, self._place(), Received)
         for name, answer in answers.items():
             if answer.code is None:
                 self._standing = self._standing.accept(self._rules, name, holds=True, member=None)

@@ -9,19 +9,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from client.finish import guarantee
 from client.hospital import Hospital
 from learning.artefact import save
 from learning.card import Digests, ModelCard
-from learning.task import Metric, load_task
+from learning.task import FloatVector, Metric
 from protocol.deliveries import Delivery
 from protocol.jobs import Job
 from protocol.tensors import weights_digest
 from simulations.consortium import Consortium
 from tests.consortium import make_consortium, make_job, make_request
+from tests.models import card_of as invented_card
+from tests.models import invented_weights
 
 HOLDERS = ("north", "south", "east")
 RECIPIENT = "west"
@@ -54,31 +55,24 @@ def job_of(consortium: Consortium, **changes: Any) -> Job:
     return make_job(consortium, make_request(hospitals=3, rows=ROWS, **changes))
 
 
-def weights_of(job: Job, seed: int = 1) -> np.ndarray[Any, Any]:
+def weights_of(job: Job, seed: int = 1) -> FloatVector:
     """Weights that a job could have ended with."""
-    size = load_task(job.task, job.schema).layout().size
-    return np.random.Generator(np.random.PCG64(seed)).normal(size=size)
+    return invented_weights(job.task, job.schema, seed)
 
 
-def card_of(job: Job, weights: np.ndarray[Any, Any], **changes: Any) -> ModelCard:
+def card_of(job: Job, weights: FloatVector, **changes: Any) -> ModelCard:
     """The card that hospitals write for a job's model."""
-    card = ModelCard(
-        name=job.name,
-        version=1,
-        created="2026-11-20T08:00:00+00:00",
-        intended_use=job.intended_use,
-        task=job.task,
-        schema=job.schema,
-        strategy=job.strategy,
-        rounds=job.training.rounds,
-        cohort_size=3,
-        privacy=guarantee(job, 2),
-        metrics={"auroc": Metric(0.8, 0.7, 0.9)},
-        digests=Digests(
+    made = {
+        "name": job.name,
+        "intended_use": job.intended_use,
+        "strategy": job.strategy,
+        "privacy": guarantee(job, 2),
+        "metrics": {"auroc": Metric(0.8, 0.7, 0.9)},
+        "digests": Digests(
             job=job.digest, roster=job.roster, layout=job.layout, weights=weights_digest(weights)
         ),
-    )
-    return replace(card, **changes)
+    }
+    return invented_card(job.task, job.schema, weights, **{**made, **changes})
 
 
 def store(hospital: Hospital, job: Job, *, seed: int = 1, **changes: Any) -> None:

@@ -7,25 +7,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from flwr.app import Context, Message, RecordDict
 
 from learning.artefact import load, versions
+from protocol.canonical import from_canonical, to_canonical
 from protocol.deliveries import CONTEXT
+from protocol.delivery_messages import Ready
 from protocol.errors import BusyError, Code, InputError, IntegrityError
 from protocol.jobs import Job
 from protocol.journal import verify_journal
-from protocol.messages import Packet
+from protocol.messages import Packet, Place, Refused, pack
 from protocol.records import parts_of
 from protocol.signing import SigningKey
 from server.archive import Archive
 from server.config import ENVIRONMENT, Folder
+from server.correspondence import Correspondence
 from server.delivering import Delivering, Handing
 from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
-from server.exchange import Exchange
+from server.delivery_rules import Rules, Standing
+from server.exchange import Arrival, Exchange
+from server.launch import Outcome
 from server.launched import LOCK, deliver, main
+from server.offers import Offered, Offers
 from server.presence import hold
 from simulations.consortium import Consortium
 from simulations.engine import Way, inline_app
@@ -275,6 +281,68 @@ def test_a_coordinator_that_dies_begins_again(scene: Scene, message: int) -> Non
     assert scene.run(kept).status == "completed"
     assert scene.versions() == (1,)
     assert kept.attempt > 1
+
+
+def test_what_stands_at_the_coordinator_is_no_source(tmp_path: Path, template: Template) -> None:
+    """Where job and policies hand a model to the coordinator, holders must vouch all the same."""
+    scene = Scene(tmp_path, template, holders=("north",))
+    planted = weights_of(scene.job, seed=9).tobytes()
+    scene.kept_job.save_outcome(
+        Outcome(
+            status="completed", reason="", refusals={}, events=(), metrics={}, weights_tag="",
+            model=planted,
+        )
+    )  # fmt: skip
+
+    assert scene.run(scene.launch()).status == "failed"
+    with scene.consortium.open("south") as south:
+        store(south, scene.job)
+    assert scene.run(scene.launch(nonce="1" * 32)).status == "completed"
+    with scene.consortium.open(RECIPIENT) as west:
+        model = load(west.models / scene.job.name / "1")
+    assert model.weights_P.tobytes() == weights_of(scene.job).tobytes()
+
+
+def test_an_answer_without_the_hospitals_signature_is_none(scene: Scene) -> None:
+    """Another node that speaks for a holder and for the recipient is not heard."""
+    kept = scene.launch(holders=("north", "south"))
+    east = SigningKey.load(scene.consortium.folder / "east" / "keys" / "signing.key")
+    said = Refused(name="north", reason="policy")
+    place = Place(job=kept.digest, attempt=1)
+    key = scene.consortium.coordinator
+    packet = pack(said, place, east, recipient=key.fingerprint, deadline=4e9)
+    north = scene.consortium.roster.card("north").fingerprint
+    offers = Offers(
+        Offered(
+            signed=kept.signed,
+            delivery=kept.delivery,
+            job=scene.job,
+            roster=scene.consortium.roster,
+        ),
+        Correspondence(kept.delivery, key, cast("Exchange", None)),
+        Rules.of(kept.delivery, scene.job),
+    )
+
+    def heard(one: Packet | None) -> Standing:
+        return offers._take(Standing(), Arrival(7, one), place)
+
+    assert heard(replace(packet, sender=north)) == Standing()
+    assert heard(None) == Standing()
+    assert heard(replace(packet, sender="0" * 64)) == Standing()
+    assert heard(packet) == Standing()
+    west = SigningKey.load(scene.consortium.folder / RECIPIENT / "keys" / "signing.key")
+    bare = pack(
+        Ready(name=RECIPIENT, holds=False), place, west, recipient=key.fingerprint, deadline=4e9
+    )
+    assert heard(bare) == Standing()
+    late = pack(
+        Ready(name=RECIPIENT, holds=True), Place(job=kept.digest, attempt=9), west,
+        recipient=key.fingerprint, deadline=4e9,
+    )  # fmt: skip
+    assert heard(late) == Standing()
+    newer = to_canonical({**from_canonical(bare.header), "version": 2})
+    other = replace(bare, header=newer, signature=west.sign("packet:ready", newer))
+    assert heard(other).refused == {RECIPIENT: Code.VERSION}
 
 
 def test_it_waits_for_hospitals_until_it_expires(scene: Scene) -> None:
