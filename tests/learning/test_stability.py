@@ -47,19 +47,19 @@ def test_chance_and_noise_alone_are_hardly_ever_sure(
     patients, noise, rows, other = sizes
     rng = np.random.default_rng(7)
     sure = 0
-    for _ in range(250):
+    for _ in range(120):
         found = stability(counts(share_B, patients, noise, rng), counts(share_B, rows, other, rng))
         sure += found is not None and found.sure
-    # At one in a thousand more than three of 250 happen once in some 6000 times.
-    assert sure <= 3
+    # At one in a thousand more than two of 120 happen once in some 4000 times.
+    assert sure <= 2
 
 
 @pytest.mark.parametrize(
     ("sizes", "least"),
     [
-        ((1000, 0.0, 1000, 0.0), 145),
-        ((5000, 21.0, 1000, 0.0), 145),
-        ((5000, 21.0, 5000, 21.0), 140),
+        ((1000, 0.0, 1000, 0.0), 96),
+        ((5000, 21.0, 1000, 0.0), 96),
+        ((5000, 21.0, 5000, 21.0), 93),
     ],
 )
 def test_drift_is_seen_and_measured_under_noise(
@@ -71,12 +71,12 @@ def test_drift_is_seen_and_measured_under_noise(
     truth = float(((q_B - p_B) * np.log(q_B / p_B)).sum())
     found = [
         stability(counts(p_B, patients, noise, rng), counts(q_B, rows, other, rng))
-        for _ in range(150)
+        for _ in range(100)
     ]
     known = [one for one in found if one is not None]
     assert sum(one.sure and one.index > 0.2 for one in known) >= least
     assert np.mean([one.index for one in known]) == pytest.approx(truth, rel=0.08)
-    assert sum(one.low <= truth <= one.high for one in known) >= 135
+    assert sum(one.low <= truth <= one.high for one in known) >= 88
 
 
 def test_without_noise_and_chance_it_is_the_textbooks_index() -> None:

@@ -100,7 +100,7 @@ def test_inputs_are_counted_in_the_tables_own_bins(tmp_path: Path) -> None:
 def test_patients_like_those_of_the_training_raise_no_alert_and_others_do(tmp_path: Path) -> None:
     found, asked = load(table(tmp_path)), model(tmp_path)
     alerts: list[str] = []
-    for seed in range(40):
+    for seed in range(20):
         watched = Monitor(
             tmp_path / f"kept {seed}", SETTINGS, lambda one: reference_of(found, one.task.schema)
         ).watch(asked)
@@ -146,6 +146,17 @@ def test_noise_that_hides_a_column_leaves_it_to_the_first_rows(tmp_path: Path) -
         reference_of(found, parse(Schema, TABLE, "schema"))
 
 
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a model, a table that fits it, and some that do not."""
+    store = tmp_path_factory.mktemp("shop")
+    model(store)
+    table(store)
+    table(store, name="silent", noise=None)
+    table(store, name="theirs", key=SigningKey.from_seed(bytes(32)))
+    return store
+
+
 class TestFinding:
     def test_the_table_that_scaled_the_model_is_found_by_its_job(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -182,14 +193,10 @@ class TestFinding:
         ],
     )
     def test_one_that_is_named_and_cannot_be_used_is_an_error(
-        self, tmp_path: Path, named: str, error: type[Exception], told: str
+        self, shop: Path, named: str, error: type[Exception], told: str
     ) -> None:
-        asked = model(tmp_path)
-        table(tmp_path)
-        table(tmp_path, name="silent", noise=None)
-        table(tmp_path, name="theirs", key=SigningKey.from_seed(bytes(32)))
         with pytest.raises(error, match=told):
-            find_reference(tmp_path, SIGNERS, asked, named)
+            find_reference(shop, SIGNERS, load(shop / "sepsis" / "1"), named)
 
     @pytest.mark.parametrize(
         ("place", "change", "told"),
@@ -202,11 +209,11 @@ class TestFinding:
         ],
     )
     def test_a_table_of_other_columns_is_refused_by_name(
-        self, tmp_path: Path, place: int, change: dict[str, Any], told: str
+        self, shop: Path, place: int, change: dict[str, Any], told: str
     ) -> None:
         columns = [dict(one) for one in COLUMNS]
         columns[place] |= change
-        found = load(table(tmp_path))
+        found = load(shop / "table" / "1")
         with pytest.raises(InputError, match=told):
             reference_of(found, parse(Schema, {**TABLE, "columns": columns}, "schema"))
 
