@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,18 @@ from tests.consortium import make_consortium, make_job, make_request
 
 LIMITS = Limits(threads=1, memory_mb=2048, disk_mb=256, idle_s=60.0)
 Opener = Callable[..., Nursery]
+TOLD = (sys.executable, str(Path(zygotes.__file__)), "told")
+
+
+def nursery_of(
+    consortium: Consortium, limits: Limits = LIMITS, command: Sequence[str] = ZYGOTE
+) -> Nursery:
+    return Nursery(
+        federation.hospital_config(consortium, "north"),
+        limits,
+        command=command,
+        environment={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.fixture
@@ -35,16 +47,8 @@ def consortium(tmp_path: Path) -> Consortium:
 def nursery(consortium: Consortium) -> Iterator[Opener]:
     opened: list[Nursery] = []
 
-    def open_nursery(mode: str = "", limits: Limits = LIMITS) -> Nursery:
-        script = (sys.executable, str(Path(zygotes.__file__)), mode)
-        opened.append(
-            Nursery(
-                federation.hospital_config(consortium, "north"),
-                limits,
-                command=script if mode else ZYGOTE,
-                environment={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
-            )
-        )
+    def open_nursery(limits: Limits = LIMITS) -> Nursery:
+        opened.append(nursery_of(consortium, limits))
         return opened[-1]
 
     yield open_nursery
@@ -73,6 +77,29 @@ class Jobs:
     def _pack(self, body: Enrol | Stop, number: int) -> Packet:
         place = Place(job=self.digest(number))
         return pack(body, place, self.key, recipient="*", deadline=time.time() + 60)
+
+
+class Told:
+    """A zygote whose children do what a test says. Starting one takes seconds: tests share it."""
+
+    def __init__(self, consortium: Consortium) -> None:
+        self.jobs = Jobs(consortium)
+        self.folder = consortium.folder / "north"
+        self.home = nursery_of(consortium, command=TOLD)
+
+    def to(self, mode: str) -> Nursery:
+        """Its nursery, without children, when the next ones are told to do `mode`."""
+        for number in (0, 1):
+            self.home.drop(self.jobs.digest(number))
+        (self.folder / "MODE").write_text(mode)
+        return self.home
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    made = Told(make_consortium(tmp_path_factory.mktemp("told") / "consortium"))
+    yield made
+    made.home.close()
 
 
 def soon() -> float:
@@ -125,42 +152,38 @@ def test_a_killed_child_is_noticed_at_once_and_replaced(
     assert home.drop(jobs.digest(0)) == "did not run"
 
 
-def test_children_draw_apart_and_compute(consortium: Consortium, nursery: Opener) -> None:
-    jobs, home = Jobs(consortium), nursery("draw")
+def test_children_draw_apart_and_compute(told: Told) -> None:
+    jobs, home = told.jobs, told.to("draw")
 
     for number in (0, 1):
         home.child(jobs.digest(number)).ask(jobs.enrol(number), until=soon())
 
-    drawn = [
-        json.loads(path.read_text()) for path in (consortium.folder / "north").glob("drawn-*.json")
-    ]
+    drawn = [json.loads(path.read_text()) for path in told.folder.glob("drawn-*.json")]
     assert len(drawn) == 2
     assert drawn[0]["torch"] != drawn[1]["torch"]
     assert drawn[0]["system"] != drawn[1]["system"]
     assert {one["threads"] for one in drawn} == {1}
 
 
-def test_a_child_cannot_take_more_memory_than_a_job_may(
-    consortium: Consortium, nursery: Opener
-) -> None:
-    jobs, home = Jobs(consortium), nursery("grow")
+def test_a_child_cannot_take_more_memory_than_a_job_may(told: Told) -> None:
+    jobs, home = told.jobs, told.to("grow")
 
     with pytest.raises(ChildGoneError, match="no more memory"):
         home.child(jobs.digest(0)).ask(jobs.enrol(0), until=soon())
 
 
-def test_what_a_crash_says_stays_unsaid(consortium: Consortium, nursery: Opener) -> None:
-    jobs, home = Jobs(consortium), nursery("crash")
+def test_what_a_crash_says_stays_unsaid(told: Told) -> None:
+    jobs, home = told.jobs, told.to("crash")
 
     with pytest.raises(ChildGoneError) as gone:
         home.child(jobs.digest(0)).ask(jobs.enrol(0), until=soon())
 
-    assert str(consortium.folder) not in str(gone.value)
+    assert str(told.folder) not in str(gone.value)
     assert home.drop(jobs.digest(0)) == "ended with 1"
 
 
-def test_an_answer_is_not_waited_for_for_ever(consortium: Consortium, nursery: Opener) -> None:
-    jobs, home = Jobs(consortium), nursery("hang")
+def test_an_answer_is_not_waited_for_for_ever(told: Told) -> None:
+    jobs, home = told.jobs, told.to("hang")
     child = home.child(jobs.digest(0))
 
     begin = time.monotonic()

@@ -1,4 +1,7 @@
-"""Zygotes for tests, run as a script: `python zygotes.py MODE CONFIG DESCRIPTOR`."""
+"""Zygotes for tests, run as a script: `python zygotes.py MODE CONFIG DESCRIPTOR`.
+
+With mode `told`, each child does what the file MODE beside the configuration says.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +54,12 @@ def _crash(path: Path) -> Hospital:
     raise ValueError(str(path))
 
 
+MODES = {"draw": _draw, "spin": _spin, "hang": _hang, "grow": _grow, "crash": _crash}
+
+
+def _told(path: Path) -> Hospital:
+    return MODES[(path.parent / "MODE").read_text()](path)
+
+
 if __name__ == "__main__":
-    serve(
-        open_hospital={
-            "draw": _draw,
-            "spin": _spin,
-            "hang": _hang,
-            "grow": _grow,
-            "crash": _crash,
-        }[sys.argv[1]],
-        arguments=sys.argv[2:],
-    )
+    serve(open_hospital={**MODES, "told": _told}[sys.argv[1]], arguments=sys.argv[2:])
