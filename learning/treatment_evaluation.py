@@ -114,10 +114,14 @@ class TreatmentEvaluation(Counting):
         value_NA[row_N, given_N] += self._weights(predicted_NC, given_N) * rest_N
         return value_NA
 
-    def rule_values(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> FloatVector:
-        """Doubly robust value of the rule for each patient, within [-W, 1 + W]."""
+    def values(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> FloatArray:
+        """Doubly robust value of each treatment for each patient, N x A, within [-W, 1 + W]."""
         given_N, good_N = y_N.astype(np.int64) // 2, y_N.astype(np.int64) % 2
-        value_NA = self._values(predicted_NC, given_N, good_N)
+        return self._values(predicted_NC, given_N, good_N)
+
+    def rule_values(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> FloatVector:
+        """That of the rule for each patient."""
+        value_NA = self.values(predicted_NC, y_N)
         chosen_N = recommended(predicted_NC, len(self.arms))
         value_N: FloatVector = value_NA[np.arange(len(y_N)), chosen_N]
         return value_N

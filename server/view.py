@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from learning.result_names import headline
+from learning.result_names import GAP, headline
 from server.history import Record
 from server.launch import Event
 
@@ -51,10 +51,13 @@ def event_line(event: Event) -> str:
 
 
 def jobs_table(records: Iterable[Record], title: str) -> Table:
-    """One line for each job, and why it failed below them all; fits 80 columns."""
+    """One line for each job, below them all why it failed and its gaps; fits 80 columns."""
     records = tuple(records)
-    reasons = [f"{one.name} {one.digest[:8]}: {one.reason}" for one in records if one.reason]
-    table = plain_table(title, "\n".join(reasons))
+    remarks = [f"{one.name} {one.digest[:8]}: {one.reason}" for one in records if one.reason]
+    for one in records:
+        gaps = {name: told for name, told in one.metrics.items() if name.startswith(GAP)}
+        remarks += [f"{one.name} {one.digest[:8]}: {metrics_line(gaps)}"] if gaps else []
+    table = plain_table(title, "\n".join(remarks))
     table.add_column("job", overflow="fold")
     table.add_column("digest", no_wrap=True)
     table.add_column("status", no_wrap=True)

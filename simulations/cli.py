@@ -61,6 +61,7 @@ def simulate(
         return
     from simulations.progress import Bar  # noqa: PLC0415 - torch is slow to import
     from simulations.report import save, table  # noqa: PLC0415 - and so is matplotlib
+    from simulations.subgroup_results import table as by_subgroup  # noqa: PLC0415
     from simulations.sweep import run  # noqa: PLC0415
 
     with Bar(console) as bar:
@@ -70,6 +71,8 @@ def simulate(
         typer.echo(json.dumps(result.to_json()))
         return
     Console().print(table(result))
+    if result.subgroups:
+        Console().print(by_subgroup(result.subgroups, result.measure.name))
     console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
 
 

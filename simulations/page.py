@@ -8,6 +8,7 @@ from html import escape
 
 from simulations import wording
 from simulations.results import HospitalSummary, Result, Row
+from simulations.subgroup_results import cells
 
 _STYLE = """
 :root { --ink: #1c2733; --quiet: #5b6875; --rule: #dfe4e9; --paper: #fff; --back: #f4f6f8;
@@ -50,12 +51,13 @@ _SCORE = (
 )
 
 
-def page(result: Result, png: bytes) -> str:
+def page(result: Result, png: bytes, task_png: bytes | None = None) -> str:
     """The page as text.
 
     Args:
         result: What it shows; every text of it is escaped.
         png: The picture, which becomes part of the page.
+        task_png: A second one, of what the task is about.
     """
     title = escape(result.name)
     parts = [
@@ -69,6 +71,12 @@ def page(result: Result, png: bytes) -> str:
         "<h2>What the arms mean</h2>",
         _meanings(result.rows),
     ]
+    if task_png is not None:
+        told = f"What {result.name} is about: curves, values or forecasts of held-out records."
+        # In place of a link to the file beside, which a page that is sent on would lose.
+        parts += ["<h2>Of single models</h2>", _image(task_png, told)]
+    if result.subgroups:
+        parts += [f"<h2>{escape(result.measure.name)} by subgroup</h2>", _subgroups(result)]
     if result.hospitals:
         parts += ["<h2>Virtual hospitals at the first seed</h2>", _hospitals(result.hospitals)]
     parts += ["<h2>To check it</h2>", _facts(result)]
@@ -93,11 +101,27 @@ def _figure(result: Result, png: bytes) -> str:
     words = "; ".join(
         f"{wording.label(row)}: {wording.score(row)}" for row in wording.ordered(result.rows)
     )
+    return _image(png, f"{result.measure.title}. {words}.")
+
+
+def _image(png: bytes, words: str) -> str:
     data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure class="card"><img src="data:image/png;base64,{data}" '
-        f'alt="{escape(f"{result.measure.title}. {words}.")}"></figure>'
+        f'alt="{escape(words)}"></figure>'
     )
+
+
+def _subgroups(result: Result) -> str:
+    """Means over models, a line for each value of a marked column and for its gap."""
+    heads, lines = cells(result.subgroups)
+    rows = [
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        + "</tr>"
+        for first, *rest in lines
+    ]
+    return _table(heads, rows)
 
 
 def _arms(result: Result) -> str:

@@ -13,6 +13,7 @@ from simulations import wording
 from simulations.page import page
 from simulations.picture import picture
 from simulations.results import Result, Row
+from simulations.task_picture import task_picture
 
 
 def table(result: Result) -> Table:
@@ -37,25 +38,29 @@ def table(result: Result) -> Table:
 
 
 def save(result: Result, folder: Path) -> tuple[Path, ...]:
-    """Write result.json, result.png and result.html, in place of older ones.
+    """Write result.json, result.png, result-task.png and result.html, in place of older ones.
+
+    Where a task has no picture of its own, result-task.png is left out.
 
     Args:
         result: What was found.
         folder: Where to write; made when it is missing.
 
     Returns:
-        The three files.
+        The files.
 
     Raises:
         InputError: The folder cannot be written to.
     """
-    png = picture(result)
+    png, task_png = picture(result), task_picture(result)
     document = json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     contents = {
         "result.json": document.encode(),
         "result.png": png,
-        "result.html": page(result, png).encode(),
+        "result.html": page(result, png, task_png).encode(),
     }
+    if task_png is not None:
+        contents["result-task.png"] = task_png
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

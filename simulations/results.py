@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from learning.classification import AUROC
 from learning.task import Measure
 from protocol.errors import InputError
+from simulations.held_out import HeldOut
+from simulations.subgroup_results import SubgroupRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,21 @@ class HospitalSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A model that pictures of the task are made of.
+
+    Args:
+        arm: Its arm.
+        epsilon: The arm's epsilon, None without one.
+        held_out: What it says of everybody who was held out.
+    """
+
+    arm: str
+    epsilon: float | None
+    held_out: HeldOut
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A whole simulation.
 
@@ -103,6 +120,8 @@ class Result:
         hospitals: The virtual hospitals at the first seed.
         notes: What a reader must know, such as that noise was seeded.
         measure: What the rows' scores are.
+        subgroups: The same by value of each marked column and arm; none without a mark.
+        shown: One model of each arm but `local_only`, at the first seed.
     """
 
     name: str
@@ -113,6 +132,8 @@ class Result:
     hospitals: tuple[HospitalSummary, ...] = ()
     notes: tuple[str, ...] = ()
     measure: Measure = AUROC
+    subgroups: tuple[SubgroupRow, ...] = ()
+    shown: tuple[Shown, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for what, values in (("rows", self.rows), ("seeds", self.seeds)):
@@ -125,6 +146,7 @@ class Result:
             "name": self.name,
             "measure": self.measure.name,
             "rows": [row.to_json() for row in self.rows],
+            "subgroups": [row.to_json() for row in self.subgroups],
             "delta": self.delta,
             "seeds": list(self.seeds),
             "model_sha256": self.model_sha256,

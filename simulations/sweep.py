@@ -19,14 +19,16 @@ from protocol.jobs import Job
 from server.jobs import resolve
 from server.launch import Event, Outcome
 from simulations.arrays import Cells, rows_of, texts_of
-from simulations.baselines import local_only, pooled, pooled_score
+from simulations.baselines import local_only, pooled
 from simulations.config import FEDERATED, Arm, Simulation, SimulationConfig
 from simulations.consortium import Consortium, declared, found, hospital_names
 from simulations.data import Data, load_data
 from simulations.engine import run_job
+from simulations.held_out import HeldOut
 from simulations.partition import deal
-from simulations.results import HospitalSummary, Result, Row
+from simulations.results import HospitalSummary, Result, Row, Shown
 from simulations.scaling import scaled, spent
+from simulations.subgroup_results import SubgroupRow
 
 SEEDED_NOTE = "noise was seeded: these runs protect nobody"
 
@@ -68,6 +70,34 @@ class _Tally:
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     bytes_up: list[int] = field(default_factory=list)
+    subgroups: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    first: HeldOut | None = None
+
+    def add(self, held_out: HeldOut) -> None:
+        """Note how good a model is, for everybody and for each subgroup."""
+        self.scores.append(held_out.score())
+        self.first = self.first or held_out
+        for column, level, score in held_out.subgroups():
+            found = self.subgroups.setdefault((column, level), [])
+            found += [] if score is None else [score]
+
+    def subgroup_rows(self) -> list[SubgroupRow]:
+        return [
+            SubgroupRow(
+                arm=self.arm.arm,
+                epsilon=self.arm.epsilon,
+                column=column,
+                level=level,
+                scores=tuple(scores),
+            )
+            for (column, level), scores in self.subgroups.items()
+        ]
+
+    def shown(self) -> list[Shown]:
+        """The first model for pictures; one of a single hospital would speak for itself alone."""
+        if self.first is None or self.arm.arm == "local_only":
+            return []
+        return [Shown(arm=self.arm.arm, epsilon=self.arm.epsilon, held_out=self.first)]
 
     def row(self) -> Row:
         return Row(
@@ -146,6 +176,8 @@ def run(
         hospitals=summaries,
         notes=(SEEDED_NOTE,) if config.seeded_noise else (),
         measure=task.measure,
+        subgroups=tuple(row for tally in tallies for row in tally.subgroup_rows()),
+        shown=tuple(one for tally in tallies for one in tally.shown()),
     )
 
 
@@ -188,7 +220,7 @@ class _Bench:
         arm = tally.arm
         if arm.arm not in FEDERATED:
             for weights in self._baseline(arm):
-                tally.scores.append(pooled_score(self._task, weights, self.splits))
+                tally.add(HeldOut.of(self._task, weights, self.splits))
             return ""
         if self._keep is not None:
             return self._federated(self._kept(arm), tally, watch, progress)
@@ -238,7 +270,7 @@ class _Bench:
         if table is not None:
             task = load_task(request.task, request.schema)
             splits = consortium.splits(task)
-        tally.scores.append(pooled_score(task, model.weights_P, splits))
+        tally.add(HeldOut.of(task, model.weights_P, splits))
         return model.card.digests.weights
 
     def _found(self, folder: Path) -> Consortium:

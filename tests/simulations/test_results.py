@@ -64,6 +64,7 @@ def test_json_has_every_key_and_the_values() -> None:
         "seeds": [3, 4],
         "model_sha256": "ab",
         "notes": ["noise was seeded"],
+        "subgroups": [],
         "rows": [
             {
                 "arm": "distributed",

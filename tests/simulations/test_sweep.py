@@ -150,7 +150,8 @@ def test_json_has_the_promised_keys(
         "arm", "epsilon", "mean", "sd", "seconds_per_round", "bytes_up_per_round",
     }  # fmt: skip
     assert all(row <= set(one) for one in found["rows"])
-    assert {path.name for path in out.iterdir()} == {"result.json", "result.png", "result.html"}
+    names = {"result.json", "result.png", "result-task.png", "result.html"}
+    assert {path.name for path in out.iterdir()} == names
 
 
 def test_a_table_for_people(
