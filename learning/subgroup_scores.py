@@ -26,6 +26,10 @@ from learning.scores import binned_auroc
 from learning.task import FloatArray, FloatVector, IntVector, Metric
 
 BINS: Final = 16
+# An area is not told where a larger share of pairs falls into one bin and so counts half: it would
+# be far too small for a model whose scores hardly differ.
+MOST_TIED: Final = 1 / 3
+
 _EDGES: Final = EDGES[::2]
 _MIDDLES: Final = (_EDGES[1:] + _EDGES[:-1]) / 2
 _CALLED: Final = (np.arange(BINS) >= BINS // 2).astype(np.float64)
@@ -147,7 +151,8 @@ def _pair(
     sick, well = enough(positives, deviation), enough(negatives, deviation)
     yes_2B, no_2B = np.stack([zero_B, one_B]), np.stack([one_B, zero_B])
     found: dict[str, Metric | None] = {}
-    if sick and well:
+    tied = float(bin_2B[0] @ bin_2B[1])
+    if sick and well and tied <= MOST_TIED * negatives * positives:
         found["auroc"] = binned_auroc(bin_2B, noise)
     if sick and decided:
         found["recall"] = proportion(bin_2B, np.stack([zero_B, _CALLED]), yes_2B, noise)

@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from learning.card import ModelCard
+from learning.result_names import headline
 from learning.schema import Column
 from serving.dataplane import DataPlane
 from serving.drift import ColumnDrift
@@ -109,7 +110,7 @@ def _card(card: ModelCard) -> Mapping[str, Any]:
         "privacy": _privacy(card),
         "metrics": [
             {"name": name, **{key: f"{getattr(one, key):.3f}" for key in ("value", "low", "high")}}
-            for name, one in sorted(card.metrics.items())
+            for name, one in sorted(headline(card.metrics).items())
         ],
         "digests": [
             (name, getattr(card.digests, name)) for name in ("job", "roster", "layout", "weights")

@@ -135,6 +135,14 @@ def test_too_few_are_no_number() -> None:
     assert not [name for name in noisy if "@" in name]
 
 
+def test_an_area_of_scores_that_hardly_differ_is_not_told() -> None:
+    predicted_NC, code_N, y_N = scored(2000)
+    alike_NC = 0.47 + 0.01 * predicted_NC
+    metrics = task().evaluation.metrics(counted(task(), alike_NC, code_N, y_N))
+    assert "observed@sex=m" in metrics
+    assert not [name for name in metrics if name.startswith(("auroc@", "gap:"))]
+
+
 def test_intervals_hold_with_the_noise_and_so_does_the_gap() -> None:
     predicted_NC, code_N, y_N = scored(40_000, seed=1)
     truth = task().evaluation.metrics(counted(task(), predicted_NC, code_N, y_N))
