@@ -103,7 +103,7 @@ def asked_of_recipient(delivery: Delivery, job: Job, here: Place) -> Iterator[Re
         )
     if job.privacy.mode == "none":
         yield _without_privacy()
-    needed, there = quorum_of(job), len(vouchers(delivery, job, here.members))
+    needed, there = needed_of(job, here.policy), len(vouchers(delivery, job, here.members))
     if there < needed:
         yield RefusalError(
             Code.COHORT,
@@ -112,6 +112,15 @@ def asked_of_recipient(delivery: Delivery, job: Job, here: Place) -> Iterator[Re
             found=str(there),
             remedy="confirm more of them: fedward client trust; or ask for more holders",
         )
+
+
+def needed_of(job: Job, policy: Policy) -> int:
+    """How many holders must say the same before this hospital believes them.
+
+    The job says how many may collude, and the coordinator could have signed one that says too few:
+    a policy that assumes more stands.
+    """
+    return max(quorum_of(job), policy.min_colluding_sites + 1)
 
 
 def vouchers(delivery: Delivery, job: Job, members: Mapping[str, str]) -> tuple[str, ...]:

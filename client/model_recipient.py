@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from client.delivery_questions import Place, asked_of_recipient, named_bytes, require, vouchers
+from client.delivery_questions import (
+    Place,
+    asked_of_recipient,
+    named_bytes,
+    needed_of,
+    require,
+    vouchers,
+)
 from client.finish import importance_of
 from client.hospital import Hospital
 from client.model_sender import held
@@ -19,7 +26,7 @@ from learning.promotion import next_version
 from learning.task import FloatVector, load_task
 from privacy.keys import Ephemeral
 from privacy.letters import Believed, Letter, Route, believe, read_letter
-from protocol.deliveries import Delivery, Statement, quorum_of
+from protocol.deliveries import Delivery, Statement
 from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
 from protocol.jobs import Job
 
@@ -92,7 +99,7 @@ class Recipient:
             believed = believe(
                 self._opened(letters, awaited),
                 job=awaited.job.digest,
-                quorum=quorum_of(awaited.job),
+                quorum=needed_of(awaited.job, hospital.config.policy),
             )
             place = self._store(awaited.job, believed)
         except IntegrityError as error:

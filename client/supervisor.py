@@ -199,7 +199,8 @@ class Supervisor:
             raise IntegrityError(f"{error}; it {how}") from error
         if reply.kind in {Enrolled.KIND, Ready.KIND}:
             self._desk.folder.mark_begun(digest)
-        if reply.kind in LAST:
+        if reply.kind in LAST or (reply.kind == Refused.KIND and arrival.kind == "delivery"):
+            # A delivery that goes on after a no begins anew, with new keys and today's policy.
             self._nursery.drop(digest)
         self._note_reply(arrival, reply)
         return reply

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from server.archive import Archive
 from server.delivery_folder import DeliveryArchive, DeliveryFolder
+from server.delivery_view import DeliveryRecord
 from server.history import Record
 from server.job_folder import JobFolder
 from server.webhook import Webhook
@@ -53,20 +54,23 @@ class DeliveriesUnderWay:
     Args:
         archive: The coordinator's deliveries.
         tell: Called with a kind and a line.
+        webhook: Told as well, of those that were seen under way.
     """
 
-    def __init__(self, archive: DeliveryArchive, tell: Tell) -> None:
+    def __init__(self, archive: DeliveryArchive, tell: Tell, webhook: Webhook) -> None:
         self._archive = archive
         self._tell = tell
+        self._webhook = webhook
         self._going: dict[str, DeliveryFolder] = {}
 
     def look(self) -> tuple[DeliveryFolder, ...]:
         """Those under way."""
         going = self._archive.unfinished()
         for digest in self._going.keys() - {one.digest for one in going}:
-            outcome = self._going[digest].outcome
-            if outcome is not None:
-                title = self._going[digest].title
-                self._tell("delivery", f"{title}: {outcome.status} {outcome.reason}".rstrip())
+            kept = self._going[digest]
+            if kept.outcome is not None:
+                record = DeliveryRecord.of(kept)
+                self._tell("delivery", f"{kept.title}: {record.status} {record.reason}".rstrip())
+                self._webhook.tell("delivery-ended", record.said())
         self._going = {one.digest: one for one in going}
         return going

@@ -29,7 +29,7 @@ class ServerConfig:
         roster: The signed roster.
         jobs: Folder with one folder for each job.
         state: What the running coordinator keeps: the SuperLink's database and the logs.
-        webhook: URL that is told when a job ends and when a hospital is lost.
+        webhook: URL that is told when a job or delivery ends and when a hospital is lost.
         patience_s: Seconds that a job waits for hospitals to come, or to come back.
     """
 

@@ -84,9 +84,13 @@ class DeliveryRecord:
             bytes_down=sum(event.bytes_down for event in events),
         )
 
+    def said(self) -> dict[str, object]:
+        """One flat object."""
+        return asdict(self)
+
     def to_json(self) -> dict[str, object]:
-        """One flat object, whose kind tells it from a job."""
-        return {"kind": "delivery", **asdict(self)}
+        """The same, with a kind that tells it from a job."""
+        return {"kind": "delivery", **self.said()}
 
 
 def deliveries_table(records: Iterable[DeliveryRecord], title: str) -> Table:

@@ -53,7 +53,7 @@ class Service:
         self._control: Control | None = None
         self._runtime: Runtime | None = None
         self._runs = Runs(folder, tell)
-        self._deliveries = DeliveriesUnderWay(DeliveryArchive(folder), tell)
+        self._deliveries = DeliveriesUnderWay(DeliveryArchive(folder), tell, webhook)
         self._announcements = Announcements(self._archive, tell, webhook)
         self._starts = Effort()
         self._silent_since = 0.0

@@ -1,4 +1,4 @@
-"""Tells a web address when a job ends or a hospital is lost, and never keeps anybody waiting.
+"""Tells a web address when something ends or a hospital is lost, and keeps nobody waiting.
 
 What is sent is declared or public: names, status, rounds, seconds, bytes, epsilon. Messages are
 sent by a thread of their own; one that cannot be delivered is dropped, and the log says so. Whoever
@@ -62,7 +62,7 @@ class Webhook:
         """Send a message soon; returns at once.
 
         Args:
-            kind: `job-ended` or `hospital-lost`.
+            kind: `job-ended`, `delivery-ended` or `hospital-lost`.
             said: What happened.
             delivered: Called once the message was taken, or at once where there is no address.
         """

@@ -250,6 +250,7 @@ class TestRecipient:
         [
             ({"accept_models": False}, Code.POLICY, "accept_models: true"),
             ({"max_parameters": 1}, Code.POLICY, "model size"),
+            ({"min_colluding_sites": 3}, Code.COHORT, "expected 4 that the job asked"),
             ({"coordinators": ["0" * 64]}, Code.POLICY, "is not allowed"),
         ],
     )
@@ -308,6 +309,15 @@ def forged(stage: Stage, name: str, keys: Keys, changes: Mapping[str, Any], *, s
     )
     key = stage.member(name)[0].key
     return write_letter(statement, route, kem=keys.kem, weights=data if send else None, key=key)
+
+
+def test_a_policy_that_assumes_more_colluders_wants_more_to_agree(stage: Stage) -> None:
+    change_policy(stage.consortium, RECIPIENT, min_colluding_sites=2)
+    letters = stage.letters(stage.keys())
+    two = {name: letters[name] for name in HOLDERS[:2]}
+
+    assert stage.code(RECIPIENT, stage.hand(two)) is Code.INTEGRITY
+    stage.read(RECIPIENT, stage.hand(letters), Received)
 
 
 class TestHolder:

@@ -266,6 +266,8 @@ class TestDelivery:
         # What is left is policy's business, which is to hand nothing on.
         assert stage.code(stage.deliver(self.offer(stage, signed), signed)) == "policy"
         assert "hand_on_to" in stage.journal()
+        # The next try goes by a new process, which reads what the policy says then.
+        assert not stage.nursery.children
 
     def test_letters_end_its_process(self, scene: Setting) -> None:
         stage = scene()

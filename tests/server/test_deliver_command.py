@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 import typer
@@ -30,6 +31,7 @@ from server.delivery_folder import DELIVERY, DeliveryArchive, DeliveryFolder, Ha
 from server.delivery_view import DeliveryRecord, follow
 from server.launch import Event, Outcome
 from server.presence import hold, lock_of
+from server.webhook import Webhook
 from simulations.consortium import Consortium
 from tests.consortium import make_consortium, make_job, make_request
 from tests.delivered import HOLDERS, RECIPIENT, ROWS, delivery_of
@@ -297,11 +299,20 @@ class TestFolder:
         self, folder: Folder, job: Job, consortium: Consortium
     ) -> None:
         kept, said = launch(folder, consortium, job), list[tuple[str, str]]()
+        heard: list[tuple[str, object]] = []
+
+        class Listener:
+            def tell(self, kind: str, record: Mapping[str, object]) -> None:
+                heard.append((kind, record["status"]))
+
         going = DeliveriesUnderWay(
-            DeliveryArchive(folder), lambda kind, line: said.append((kind, line))
+            DeliveryArchive(folder),
+            lambda kind, line: said.append((kind, line)),
+            cast("Webhook", Listener()),
         )
         assert [one.digest for one in going.look()] == [kept.digest]
         kept.save_outcome(FAILED)
         assert going.look() == ()
         assert going.look() == ()
         assert said == [("delivery", "sepsis-risk to west: failed west: policy")]
+        assert heard == [("delivery-ended", "failed")]
