@@ -97,7 +97,7 @@ def _expected(column: Column, shape: Shape) -> Expected:
     """What is expected of a column by what a table counted."""
     counted = shape.counted
     if column.kind not in {"number", "category", "flag"}:
-        raise InputError(f"{column.name!r}", expected=str(counted), found=f"an {column.kind}")
+        raise InputError(f"{column.name!r}", expected=str(counted), found=f"kind {column.kind!r}")
     own = counted_as(column, counted.bins)
     if counted.bounds is not None and own == counted:
         edge_K = edges(counted.bounds, counted.bins)

@@ -205,7 +205,7 @@ class TestFinding:
             (0, {"high": 100}, "expected a number in years from 0 to 100"),
             (1, {"categories": ["a", "b"]}, "'ward'; expected one of a, b; found one of 3, a, b"),
             (2, {"kind": "category", "categories": ["x", "y"]}, "expected one of x, y; found"),
-            (2, {"kind": "text", "length": 4}, "'smoker'.* found an? text"),
+            (2, {"kind": "text", "length": 4}, "'smoker'.* found kind 'text'"),
         ],
     )
     def test_a_table_of_other_columns_is_refused_by_name(
