@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from simulations import wording
+from simulations.differences import against_pooled
 from simulations.results import HospitalSummary, Result, Row
 from simulations.subgroup_results import cells
 
@@ -68,6 +69,7 @@ def page(result: Result, png: bytes, task_png: bytes | None = None) -> str:
         _figure(result, png),
         "<h2>Arms</h2>",
         _arms(result),
+        *(f'<p class="lead">{escape(line)}</p>' for line in (against_pooled(result),) if line),
         "<h2>What the arms mean</h2>",
         _meanings(result.rows),
     ]

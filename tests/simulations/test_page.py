@@ -82,6 +82,7 @@ def test_it_says_what_was_found() -> None:
     assert read.text[north + 1 : north + 4] == ["91", "23", "38%"]
     assert "c0ffee" in read.text
     assert any("2 virtual hospitals, 2 seeds (0 to 1)" in text for text in read.text)
+    assert any("federated, in the clear +0.001 ± 0.000" in text for text in read.text)
 
 
 def test_who_cannot_see_the_picture_hears_it() -> None:
@@ -97,3 +98,4 @@ def test_what_there_is_not_is_not_mentioned() -> None:
     assert "Last model" not in text
     assert "Virtual hospitals at" not in text
     assert "federated" not in text
+    assert "Against" not in text
