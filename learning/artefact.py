@@ -271,6 +271,7 @@ def load(place: Path, signers: Collection[str] | None = None) -> Model:
             expected=f"SHA-256 {card.digests.weights}",
             found=found,
         )
+    weights_P.flags.writeable = False
     return Model(card, task, weights_P)
 
 

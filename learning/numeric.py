@@ -6,8 +6,9 @@ than the model. Every value still meets the same operations as by itself, to the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,13 +82,35 @@ class Numbers:
             ),
         )
 
+    def judged(self, table: Mapping[str, Any]) -> tuple[Array, bool] | None:
+        """The values as `stacked` has them, and whether all are `within`; judged once a table."""
+        if isinstance(table, MatrixTable) and table.names == self.names:
+            if table.judged is None:
+                table.judged = self._judged(table.value_KN)
+            return table.judged
+        value_KN = self.stacked(table)
+        return None if value_KN is None else (value_KN, self.within(value_KN))
+
+    def _judged(self, value_KN: Array) -> tuple[Array, bool]:
+        # What is within bounds is no code for "unknown", unless the bounds are as wide.
+        if self.within(value_KN) and self.narrow:
+            return value_KN, True
+        value_KN = _usable(value_KN)
+        return value_KN, self.within(value_KN)
+
+    @cached_property
+    def narrow(self) -> bool:
+        """Whether no bound reaches what no quantity does."""
+        return bool((np.abs(self.low_K1) < ABSURD).all() and (np.abs(self.high_K1) < ABSURD).all())
+
     def stacked(self, table: Mapping[str, Any]) -> Array | None:
         """The values K x N of a table whose cells are arrays of floats, None of any other table.
 
-        What no quantity reaches is infinite, NaN stays.
+        What no quantity reaches is infinite, NaN stays. They may be the table's own: who changes
+        them copies them first.
         """
         if isinstance(table, MatrixTable) and table.names == self.names:
-            return _usable(table.value_KN.copy())
+            return _usable(table.value_KN)
         cells = [table[name] for name in self.names]
         if not all(isinstance(one, np.ndarray) and one.dtype == np.float64 for one in cells):
             return None
@@ -95,10 +118,11 @@ class Numbers:
 
     def within(self, value_KN: Array) -> bool:
         """Whether every value is given and between its bounds."""
-        return bool(((value_KN >= self.low_K1) & (value_KN <= self.high_K1)).all())
+        fits_KN = (value_KN >= self.low_K1) & (value_KN <= self.high_K1)
+        return int(np.count_nonzero(fits_KN)) == fits_KN.size
 
 
-class MatrixTable(dict[str, Array]):
+class MatrixTable(Mapping[str, Array]):
     """A table of numbers alone that came as one matrix, which need not be put together again.
 
     Args:
@@ -107,16 +131,26 @@ class MatrixTable(dict[str, Array]):
     """
 
     def __init__(self, names: tuple[str, ...], value_KN: Array) -> None:
-        super().__init__(zip(names, value_KN, strict=True))
         self.names = names
         self.value_KN = value_KN
+        self.judged: tuple[Array, bool] | None = None
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return np.asarray(self.value_KN[self.names.index(name)])
+        except ValueError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def _usable(value_KN: Array) -> Array:
     absurd_KN = np.abs(value_KN) >= ABSURD
-    if absurd_KN.any():
-        value_KN[absurd_KN] = np.inf
-    return value_KN
+    return np.where(absurd_KN, np.inf, value_KN) if absurd_KN.any() else value_KN
 
 
 def _upright(values: Sequence[float]) -> Array:

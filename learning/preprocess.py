@@ -101,21 +101,32 @@ def _with_indicator(column: Column, value_NK: FloatArray, absent_N: BoolVector) 
 
 def number_matrix(numbers: Numbers, table: Table) -> FloatArray:
     """All numbers of a table, K x N, each cell by `as_number`."""
-    value_KN = numbers.stacked(table)
-    if value_KN is None:
+    return judged_numbers(numbers, table)[0]
+
+
+def judged_numbers(numbers: Numbers, table: Table) -> tuple[FloatArray, bool]:
+    """All numbers of a table, K x N, not to be written to, and whether all are within bounds."""
+    judged = numbers.judged(table)
+    if judged is None:
         value_KN = np.array([as_numbers(table[name]) for name in numbers.names])
-    return value_KN
+        return value_KN, numbers.within(value_KN)
+    return judged
 
 
 def _numbers(numbers: Numbers, table: Table, x_NF: FloatArray) -> Mapping[str, list[Finding]]:
     """Write all numbers' features, and say what happened by column."""
-    value_KN = number_matrix(numbers, table)
+    value_KN, within = judged_numbers(numbers, table)
     for _, indicator in numbers.indicated:
         x_NF[:, indicator] = 0.0
     found: dict[str, list[Finding]] = {}
-    if not numbers.within(value_KN):
+    if not within:
+        value_KN = value_KN.copy()
         found = _replaced(numbers, value_KN, x_NF)
-    x_NF[:, numbers.feature_K] = ((value_KN - numbers.middle_K1) / numbers.width_K1).T
+    scaled_NK = ((value_KN - numbers.middle_K1) / numbers.width_K1).T
+    if scaled_NK.shape == x_NF.shape:
+        x_NF[...] = scaled_NK
+    else:
+        x_NF[:, numbers.feature_K] = scaled_NK
     return found
 
 

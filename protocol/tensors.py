@@ -61,8 +61,20 @@ class Layout:
         Raises:
             IntegrityError: The vector has another length or type, or is not finite.
         """
+        seen, views = self._split
+        if vector_P is seen:
+            return dict(views)
         check_vector(vector_P, self.size)
-        return self._views(vector_P)
+        views = self._views(vector_P)
+        if not vector_P.flags.writeable:
+            # A model that is served is split at every request, and does not change.
+            self.__dict__["_split"] = vector_P, views
+        return dict(views)
+
+    @cached_property
+    def _split(self) -> tuple[FloatVector | None, dict[str, FloatVector]]:
+        """The last vector that cannot be written to, and its arrays."""
+        return None, {}
 
     def join(self, arrays: Mapping[str, FloatVector]) -> FloatVector:
         """The vector of the named arrays, in the layout's order, as a copy.

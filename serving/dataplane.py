@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, NewType
 
 from serving.answering import FLAGS
@@ -50,6 +51,37 @@ class Caller:
 
     authorization: str = ""
     peer: str = ""
+
+
+class Entry:
+    """A place among the requests under way while a context lasts, and the time that it may last."""
+
+    __slots__ = ("_client", "_deadline_s", "_model", "_timeout", "_turnstile")
+
+    def __init__(
+        self, turnstile: Turnstile, client: str, model: Admitted, deadline_s: float
+    ) -> None:
+        self._turnstile, self._client, self._model = turnstile, client, model
+        self._deadline_s = deadline_s
+        self._timeout = asyncio.timeout(deadline_s)
+
+    async def __aenter__(self) -> Admitted:
+        self._turnstile.take(self._client)
+        await self._timeout.__aenter__()
+        return self._model
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._turnstile.give_back()
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            told = "no whole request, or no answer, in time"
+            raise Refusal(Kind.DEADLINE, told, expected=f"{self._deadline_s:g} s") from None
 
 
 @dataclass(eq=False)
@@ -144,10 +176,9 @@ class DataPlane:
         known = name if name in self.catalogue.names else "unknown"
         return self.metrics.metered(known, protocol)
 
-    @asynccontextmanager
-    async def entered(
+    def entered(
         self, caller: Caller, scope: Scope, model: str, left_s: float | None = None
-    ) -> AsyncIterator[Admitted]:
+    ) -> Entry:
         """A place among the requests under way, for as long as one may take.
 
         A translator enters before it reads a request, so that limits hold before memory is taken.
@@ -159,17 +190,12 @@ class DataPlane:
             left_s: How long the client waits; None where it does not say.
 
         Raises:
-            Refusal: The caller may not ask this or not now, or the time was over.
+            Refusal: The caller may not ask this; from the context, that there is no place now, or
+                that the time was over.
         """
         client = self.admit(caller, scope, model)
         deadline_s = self.deadline_s if left_s is None else min(left_s, self.deadline_s)
-        with self.turnstile.enter(client):
-            try:
-                async with asyncio.timeout(deadline_s):
-                    yield Admitted(model)
-            except TimeoutError:
-                told = "no whole request, or no answer, in time"
-                raise Refusal(Kind.DEADLINE, told, expected=f"{deadline_s:g} s") from None
+        return Entry(self.turnstile, client, Admitted(model), deadline_s)
 
     def feedback(self, model: Admitted, version: str, document: Mapping[str, Any]) -> int:
         """Take note of what came true.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from learning.numeric import ABSURD, Numbers
-from learning.preprocess import FLAG_WORDS, codes_of, number_matrix, words_of
+from learning.preprocess import FLAG_WORDS, codes_of, judged_numbers, words_of
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 
@@ -33,6 +33,9 @@ def flags_of(schema: Schema, table: Table) -> npt.NDArray[np.uint8]:
     """One flag for each row and column, N x columns."""
     columns = schema.columns
     found = np.empty((len(table[columns[0].name]), len(columns)), dtype=np.uint8)
+    if len(schema.numbers.names) == len(columns):
+        found[...] = _numbers(schema.numbers, table)
+        return found
     if schema.numbers.names:
         found[:, schema.numbers.place_K] = _numbers(schema.numbers, table)
     for place, column in enumerate(columns):
@@ -58,8 +61,8 @@ def _column(column: Column, cells: Cells) -> FlagArray:
 
 
 def _numbers(numbers: Numbers, table: Table) -> FlagArray | int:
-    value_KN = number_matrix(numbers, table)
-    if numbers.within(value_KN):
+    value_KN, within = judged_numbers(numbers, table)
+    if within:
         return Flag.GIVEN
     flag_KN = _chosen(
         MISSING=np.isnan(value_KN),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.refusal import Kind, Refusal
@@ -28,9 +27,8 @@ class Turnstile:
     under_way: int = 0
     _clients: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
-    @contextmanager
-    def enter(self, client: str) -> Iterator[None]:
-        """Hold a place while a request is answered.
+    def take(self, client: str) -> None:
+        """Take a place, which is to be given back once the request is answered.
 
         Raises:
             Refusal: The client asks too often, or the server has too much to do.
@@ -39,10 +37,10 @@ class Turnstile:
         if self.under_way >= self.concurrent:
             raise Refusal(Kind.UNAVAILABLE, "too many requests at a time", remedy="try again")
         self.under_way += 1
-        try:
-            yield
-        finally:
-            self.under_way -= 1
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        self.under_way -= 1
 
     def _count(self, client: str) -> None:
         """Take one from the client's allowance, which grows with time."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from types import TracebackType
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serving.monitor import Monitor, Watched
 from serving.refusal import Refusal
+from serving.tallies import Counts, Spread
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
@@ -34,68 +35,74 @@ class Metrics:
         under_way: Callable[[], int],
     ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        asked = ["model", "protocol"]
-        self._seconds = self._histogram("answer_seconds", "Time of an answer", asked, _SECONDS)
-        self._batch_requests = self._histogram(
-            "batch_requests", "Requests answered together", ["model"], _SIZES
-        )
-        self._batch_rows = self._histogram(
-            "batch_rows", "Rows answered together", ["model"], _SIZES
-        )
-        self._requests = Counter(
-            "fedward_requests", "Requests by how they ended", [*asked, "result"],
-            registry=self._registry,
-        )  # fmt: skip
-        self._registry.register(_Watching(monitor, waiting, under_way))
-
-    def _histogram(
-        self, name: str, told: str, labels: list[str], buckets: tuple[float, ...]
-    ) -> Histogram:
-        return Histogram(f"fedward_{name}", told, labels, buckets=buckets, registry=self._registry)
+        asked, model = ("model", "protocol"), ("model",)
+        self._seconds = Spread("fedward_answer_seconds", "Time of an answer", asked, _SECONDS)
+        told = "Requests answered together"
+        self._batch_requests = Spread("fedward_batch_requests", told, model, _SIZES)
+        told = "Rows answered together"
+        self._batch_rows = Spread("fedward_batch_rows", told, model, _SIZES)
+        told = "Requests by how they ended"
+        self._requests = Counts("fedward_requests", told, (*asked, "result"))
+        watching = _Watching(monitor, waiting, under_way)
+        own = (self._seconds, self._batch_requests, self._batch_rows, self._requests)
+        for collector in (*own, watching):
+            self._registry.register(collector)
 
     def batch(self, model: str) -> Callable[[int, int], None]:
         """What takes note of the batches of a model."""
-        requests, rows = self._batch_requests.labels(model), self._batch_rows.labels(model)
+        labels = (model,)
 
         def told(number: int, total: int) -> None:
-            requests.observe(number)
-            rows.observe(total)
+            self._batch_requests.add(labels, number)
+            self._batch_rows.add(labels, total)
 
         return told
 
-    @contextmanager
-    def metered(self, model: str, protocol: str) -> Iterator[None]:
+    def metered(self, model: str, protocol: str) -> Meter:
         """Take note of a request, however it ends.
 
         Args:
             model: A model that is served, or `unknown`: clients must not choose what is counted.
             protocol: `rest` or `grpc`.
         """
-        start, result = time.perf_counter(), "defect"
-        try:
-            yield
-            result = "ok"
-        except Refusal as refusal:
-            result = refusal.kind.value
-            raise
-        finally:
-            self._requests.labels(model, protocol, result).inc()
-            self._seconds.labels(model, protocol).observe(time.perf_counter() - start)
+        return Meter(self._requests, self._seconds, (model, protocol))
 
     def results(self) -> dict[str, dict[str, int]]:
         """Requests by model and by how they ended."""
         found: dict[str, dict[str, int]] = {}
-        for metric in self._requests.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total"):
-                    model, result = sample.labels["model"], sample.labels["result"]
-                    of_model = found.setdefault(model, {})
-                    of_model[result] = of_model.get(result, 0) + round(sample.value)
+        for (model, _, result), count in self._requests.found.items():
+            of_model = found.setdefault(model, {})
+            of_model[result] = of_model.get(result, 0) + count
         return found
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class Meter:
+    """Times a request, and counts how it ended."""
+
+    __slots__ = ("_ended", "_labels", "_seconds", "_start")
+
+    def __init__(self, ended: Counts, seconds: Spread, labels: tuple[str, str]) -> None:
+        self._ended, self._seconds, self._labels = ended, seconds, labels
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        result = "ok" if error is None else "defect"
+        if isinstance(error, Refusal):
+            result = error.kind.value
+        self._ended.add((*self._labels, result))
+        self._seconds.add(self._labels, time.perf_counter() - self._start)
 
 
 class _Watching(Collector):

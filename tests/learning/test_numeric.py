@@ -54,3 +54,16 @@ def test_features_stand_where_the_schema_says() -> None:
     assert problems == [
         ("age", "missing"), ("sex", "unknown category"), ("crp", "missing"), ("ph", "missing"),
     ]  # fmt: skip
+
+
+def test_bounds_as_wide_as_codes_for_unknown_let_none_of_them_in() -> None:
+    wide = Schema(columns=(Column(name="x", kind="number", low=-2e30, high=2e30),), label=LABEL)
+    value_N = np.array([1.0, 1.5e30, -1e30])
+    as_list, as_matrix = {"x": value_N.tolist()}, MatrixTable(("x",), value_N[None])
+    found = [features(wide, table) for table in (as_list, as_matrix)]
+    assert found[0][0].tobytes() == found[1][0].tobytes()
+    assert found[0][1] == found[1][1]
+    assert [one.count for one in found[0][1].findings] == [2]
+    assert list(as_matrix) == ["x"]
+    assert len(as_matrix) == 1
+    assert "y" not in as_matrix

@@ -133,3 +133,17 @@ def test_a_digest_tells_the_zeros_apart_and_refuses_nan() -> None:
     for bad in (np.array([np.nan]), np.zeros((1, 1)), np.zeros(1, np.float32)):
         with pytest.raises(IntegrityError, match="vector"):
             weights_digest(bad)  # type: ignore[arg-type]
+
+
+def test_a_vector_that_cannot_be_written_to_is_split_once() -> None:
+    layout, (one, other) = Layout(LAYOUT.entries), (np.arange(9.0), np.arange(9.0) + 1)
+    other.flags.writeable = False
+    for _ in range(2):
+        parts = layout.split(other)
+        assert [parts[name].ravel()[0] for name in parts] == [1, 7, 8]
+        parts.clear()
+    assert layout.split(one)["a"].base is one
+    one[0] = np.nan
+    with pytest.raises(IntegrityError):
+        layout.split(one)
+    assert layout == LAYOUT
