@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from learning.schema import Schema
 from privacy.he.accumulator import Shape
 from privacy.he.parameters import num_words
 from privacy.he.words import framed_size
+from privacy.plan import DpPlan
+from protocol.config import parse
 from protocol.jobs import Job
 from server.jobs import Origin, resolve
 from server.requests import read_request
@@ -84,9 +87,25 @@ class Summary:
                 round(privacy.update.noise_multiplier, 4),
             ),
             ("colluding_sites", "Colluding hospitals withstood", privacy.colluding_sites),
+            ("evaluation_noise", "Noise of a count of held-out patients", self.evaluation_noise),
+            ("subgroups", "Results told by", ", ".join(self.subgroups) or None),
             ("upload_bytes", "Upload per hospital and round, bytes", self.upload_bytes),
             ("download_bytes", "Download per hospital and round, bytes", self.download_bytes),
         ]
+
+    @property
+    def evaluation_noise(self) -> float | None:
+        """Standard deviation in patients of a count of all hospitals; None if none is made."""
+        if self.job.privacy.evaluation is None:
+            return None
+        sites = len(self.job.sites)
+        return round(DpPlan.of(self.job.privacy, "test", sites).noise_std(sites), 2)
+
+    @property
+    def subgroups(self) -> tuple[str, ...]:
+        """Columns that the schema marks."""
+        schema = parse(Schema, self.job.schema, "job.schema")
+        return tuple(column.name for column in schema.columns if column.subgroup)
 
     def to_json(self) -> dict[str, object]:
         """One flat object."""
