@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from learning.networks import set_weights
 from learning.task import FloatVector, Records, Task
@@ -35,17 +36,17 @@ def chunk_of(model: torch.nn.Module, features: int) -> int:
     """
     sizes = [features]
 
-    def measure(_: torch.nn.Module, __: object, output: object) -> None:
-        sizes.append(output.numel() if isinstance(output, torch.Tensor) else 0)
+    def measure(layer: torch.nn.Module, _: object, output: object) -> None:
+        if isinstance(output, torch.Tensor) and not [*layer.children()]:
+            sizes.append(output.numel())
 
-    layers = [one for one in model.modules() if not [*one.children()]]
-    handles = [layer.register_forward_hook(measure) for layer in layers]
+    # Of all modules that run: a frozen language model is not among `model.modules()`.
+    handle = register_module_forward_hook(measure)
     try:
         with torch.no_grad():
             model(torch.zeros(1, features, dtype=torch.float64))
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     return max(1, min(CHUNK, CHUNK_VALUES // sum(sizes)))
 
 

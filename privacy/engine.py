@@ -7,7 +7,8 @@ because the number of records is private. Noise is not added here (privacy.grid)
 Rounding: everything runs in float64 and units are clipped at C (1 - 1e-6). Removing a unit also
 moves the others' last bits, since they land in other places of other batches: n units of relative
 rounding 2^-53, times the network's condition, and (b + n / b) n 2^-53 C for the order of the
-additions in batches of b, 7e-8 C for 10^5 units at 16 to a batch. Inputs are bounded by the schema,
+additions in batches of b, 7e-8 C for 10^5 units at 16 to a batch (smaller batches add up to groups
+of 16 first). Inputs are bounded by the schema,
 which keeps the condition tame. No condition bounds a last bit at a kink, where a rectifier or a
 maximum has two gradients; v values per unit come within rounding of one with odds of about
 n v 2^-53, 1e-8 for n v = 10^8. In float32 the same odds are n v 2^-24, which is 6, and its margin
@@ -16,7 +17,7 @@ would be spent at ten units: no sum in float32 has a bound that holds, however e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from privacy.batches import Rows, as_tensor, batches, check_arrays, select, whole_patients
 from privacy.blocks import Block, Full, Totals, clip_weights
-from privacy.gradients import Loss, one_pass, values_per_record
+from privacy.gradients import Loss, bytes_per_record, one_pass, values_per_record
 from privacy.layers import check_ghost, check_layers, trainable_layers
 from privacy.opacus_gradients import add_ghost_sum, hooks
 from protocol.errors import InputError
@@ -43,7 +44,16 @@ CACHED = 3 << 20
 the processor's cache between the forward and the backward pass."""
 
 LEAST_BATCH = 16
-"""Records that go together all the same: each further batch adds to the rounding of the sum."""
+"""Records that go together all the same: each further batch adds to the rounding of the sum. Where
+that would be too large, as many batches add up to a group first, and groups to the sum."""
+
+ACTIVATIONS = 1 << 30
+"""Bytes of activations and their gradients held at once, frozen layers' included; more only
+where one record alone has more."""
+
+_AT_ONCE = 4
+"""What a record takes at the height of the backward pass, as a multiple of what the forward pass
+has kept: that, its gradients, and what the allocator leaves free in between; 2.8 were measured."""
 
 _SMALLEST_CLIP = 1e-6  # below, the square of a factor of a gradient's norm could underflow
 
@@ -60,7 +70,8 @@ class Engine:
         clipping: `onepass`, `hooks` or `ghost` (records only); `auto` is `onepass`, the fastest in
             every measurement for every layer that is supported.
         max_batch: Most records whose gradients are held at once; bounds the memory, not the result.
-            Fewer go together where more would not stay in the processor's cache.
+            Fewer go together where more would not stay in the processor's cache, or where their
+            activations would take more than `ACTIVATIONS`.
 
     Raises:
         InputError: A layer or setting for which the guarantee does not hold.
@@ -153,7 +164,7 @@ class Engine:
         check_arrays(x=x, y=y, patient=patient, mask=mask)
         total_P = self._zeros()
         with torch.enable_grad():
-            self._add_sum(x, y, patient, mask, self._views(total_P))
+            self._add_sum(x, y, patient, mask, total_P)
         return total_P.numpy(force=True)
 
     def _add_sum(
@@ -162,28 +173,44 @@ class Engine:
         y: npt.NDArray[Any],
         patient: Rows | None,
         mask: npt.NDArray[np.bool_] | None,
-        totals: Totals,
+        total_P: Tensor,
     ) -> None:
-        if self._unit == "record":
-            for rows in batches(select(mask, len(x)), self._batch(x)):
+        """Add all units' clipped gradients, small batches by groups."""
+        most = self._batch(x)
+        small = most < LEAST_BATCH
+        group_P = self._zeros() if small else total_P
+        totals = self._views(group_P)
+        for number, rows in enumerate(self._runs(len(x), patient, mask, most), start=1):
+            if patient is None or self._unit == "record":
                 self._add_records(x[rows], y[rows], totals)
-        elif patient is None:
+            elif len(rows) > most:
+                self._add_large_patient(x, y, rows, totals)
+            else:
+                self._add_patients(x[rows], y[rows], patient[rows], totals)
+            if small and number % LEAST_BATCH == 0:
+                total_P += group_P
+                group_P.zero_()
+        if small:
+            total_P += group_P
+
+    def _runs(
+        self, size: int, patient: Rows | None, mask: npt.NDArray[np.bool_] | None, most: int
+    ) -> Iterator[Rows]:
+        """Rows that go through the model together, or one patient with more than that."""
+        if self._unit == "record":
+            return batches(select(mask, size), most)
+        if patient is None:
             raise InputError("the unit is the patient and no patient column is given")
-        else:
-            most = self._batch(x)
-            for rows in whole_patients(patient, mask, most):
-                if len(rows) > most:
-                    self._add_large_patient(x, y, rows, totals)
-                else:
-                    self._add_patients(x[rows], y[rows], patient[rows], totals)
+        return whole_patients(patient, mask, most)
 
     def _batch(self, x: npt.NDArray[Any]) -> int:
         """How many records go through the model together; depends on the shape of one alone."""
         shape = x.shape[1:]
         if self._fitting is None or self._fitting[0] != shape:
             inputs = as_tensor(x[:0], self._parameters[0].device)
-            each = max(1, values_per_record(self.model, inputs))
-            self._fitting = shape, min(self._max_batch, max(LEAST_BATCH, CACHED // each))
+            values, held = room(self.model, inputs)
+            fitting = min(max(LEAST_BATCH, CACHED // values), max(1, ACTIVATIONS // held))
+            self._fitting = shape, min(self._max_batch, fitting)
         return self._fitting[1]
 
     def _zeros(self) -> Tensor:
@@ -237,6 +264,21 @@ class Engine:
         weights = clip_weights(squares, self._clip)
         for block in _finite(blocks, squares):
             block.add(weights, totals)
+
+
+def room(model: nn.Module, x_B: Tensor) -> tuple[int, int]:
+    """What one record takes during a sum, its gradient not counted.
+
+    Args:
+        model: A model that passes `check_layers`, in float64.
+        x_B: Inputs, records first, of which only the shape of one counts.
+
+    Returns:
+        Values at the trainable layers, and bytes in all, each at least 1.
+    """
+    values = max(1, values_per_record(model, x_B))
+    # A layer's block holds its input and the gradient of its output until they are summed.
+    return values, _AT_ONCE * bytes_per_record(model, x_B) + 8 * values
 
 
 def _squares(blocks: Sequence[Block]) -> Tensor:

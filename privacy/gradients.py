@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from privacy.blocks import Block, Full, Lookup, Outer
@@ -125,6 +126,44 @@ def values_per_record(model: nn.Module, x_B: Tensor) -> int:
         for handle in handles:
             handle.remove()
     return sum(sizes)
+
+
+def bytes_per_record(model: nn.Module, x_B: Tensor) -> int:
+    """How many bytes one record keeps from the forward to the backward pass.
+
+    Frozen layers count, registered or not: gradients of layers before them pass through them.
+    Weights do not, since they are there once.
+
+    Args:
+        model: A model that passes `check_layers`.
+        x_B: Inputs, records first, of which none is looked at: only the shape of one counts.
+
+    >>> model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())  # the input, and what tanh gave
+    >>> bytes_per_record(model.double(), torch.ones(7, 3, dtype=torch.float64))
+    40
+    """
+    kept: dict[int, int] = {}
+    weights: set[int] = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor  # as long as the graph holds it, no other storage has its place
+
+    def note(layer: nn.Module, _: object, __: object) -> None:
+        own = (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+        weights.update(each.untyped_storage().data_ptr() for each in own)
+
+    # Of all modules that run, so that frozen ones count which the model does not show.
+    handle = register_module_forward_hook(note)
+    packing = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), packing:
+            output = model(x_B.new_zeros(1, *x_B.shape[1:]))
+    finally:
+        handle.remove()
+    del output
+    return sum(size for place, size in kept.items() if place not in weights)
 
 
 @contextmanager

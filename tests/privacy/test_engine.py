@@ -408,14 +408,14 @@ def test_only_as_many_records_go_together_as_stay_in_the_cache(
     assert values_per_record(subject.model, torch.from_numpy(x[:0])) == each
     sizes.clear()
     assert off(subject.clipped_sum(x, y), whole) < 1e-12
-    assert sizes == [1, 1, 2, 4, 4, 3]  # the shape first: values, and bytes of one and of two
+    assert sizes == [1, 1, 4, 4, 3]  # what one takes first: values, and bytes
     subject.clipped_sum(x[:5], y[:5])
-    assert sizes[6:] == [4, 1]
+    assert sizes[5:] == [4, 1]
     monkeypatch.setattr("privacy.engine.LEAST_BATCH", 5)
     fresh = engine("mlp")
     fresh.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     fresh.clipped_sum(x, y)
-    assert sizes[8:] == [1, 1, 2, 5, 5, 1]
+    assert sizes[7:] == [1, 1, 5, 5, 1]
 
 
 def test_only_as_many_rows_of_patients_go_together_as_stay_in_the_cache(
@@ -429,8 +429,8 @@ def test_only_as_many_rows_of_patients_go_together_as_stay_in_the_cache(
     monkeypatch.setattr("privacy.engine.LEAST_BATCH", 4)
     subject.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     assert off(subject.clipped_sum(x, y, patient), whole) < 1e-12
-    # The shape, patient 0, patient 1 in parts, patient 2.
-    assert sizes == [1, 1, 2, 2, 4, 2, 1]
+    # What one takes, twice; patient 0, patient 1 in parts, patient 2.
+    assert sizes == [1, 1, 2, 4, 2, 1]
 
 
 def test_measuring_a_model_takes_nothing_from_the_generator_of_its_dropout() -> None:
