@@ -60,6 +60,10 @@ LARGER = {
         ["--models", "mlp", "--quick", "--repeats", "1"],
         {"model", "method", "time_ms", "by_opacus", "by_opacus64", "error", "others"},
     ),
+    "recipes.py": (
+        ["--each", "40", "labels", "--arm", "clear", "--rounds", "2", "--rates", "0.5"],
+        {"arm", "rounds", "local_steps", "learning_rate", "mean"},
+    ),
     "scale.py": (
         SIZE,
         {"sites", "parameters", "round_s", "job_s", "wall_s", "peak_mb", "grown_mb", "adding_mb"},
