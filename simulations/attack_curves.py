@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 from simulations.attack_guesses import Guesses, bound_auroc, bound_detected
 from simulations.attack_jobs import Defence
 from simulations.attack_results import SEEDED_NOTE, Attacks
+from simulations.output import png
 from simulations.picture import DPI, INK, QUIET, RULE, WARNING
 
 # Okabe and Ito 2008, Color Universal Design.
@@ -26,10 +25,7 @@ HEADS = {"none": "no defence", "noise": "noise", "encryption": "encryption", "bo
 
 def curves(attacks: Attacks) -> bytes:
     """The picture as the bytes of a PNG file; equal results give equal bytes."""
-    file = io.BytesIO()
-    # The library would write its version into the file.
-    draw(attacks).savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return png(draw(attacks), DPI)
 
 
 def draw(attacks: Attacks) -> Figure:

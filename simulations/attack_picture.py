@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 
 import numpy as np
@@ -13,6 +12,7 @@ from simulations.attack_jobs import Defence
 from simulations.attack_records import FloatArray, to_picture
 from simulations.attack_results import Attacks, Line
 from simulations.attack_score import share_text
+from simulations.output import png
 from simulations.picture import DPI, INK, QUIET, RULE, WARNING
 
 GOOD = "#00694d"
@@ -31,10 +31,7 @@ HEADS = {"none": "no defence", "noise": "noise", "encryption": "encryption", "bo
 
 def picture(attacks: Attacks) -> bytes:
     """The picture as the bytes of a PNG file; equal results give equal bytes."""
-    file = io.BytesIO()
-    # The library would write its version into the file.
-    draw(attacks).savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return png(draw(attacks), DPI)
 
 
 def draw(attacks: Attacks) -> Figure:

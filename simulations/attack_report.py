@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from protocol.errors import InputError
 from simulations.attack_curves import curves
 from simulations.attack_jobs import Defence
 from simulations.attack_picture import picture
 from simulations.attack_results import Attacks
 from simulations.attack_score import Score, share_text
+from simulations.output import document, write
 
 HEADS = {"none": "none", "noise": "noise", "encryption": "encryp-\ntion", "both": "both"}
 _MUCH = 0.5
@@ -61,21 +60,12 @@ def save(attacks: Attacks, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: The folder cannot be written to.
     """
-    document = json.dumps(attacks.to_json(), indent=2, allow_nan=False) + "\n"
-    contents = {"attacks.json": document.encode()}
+    contents = {"attacks.json": document(attacks)}
     if attacks.lines:
         contents["records.png"] = picture(attacks)
     if attacks.told:
         contents["membership.png"] = curves(attacks)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: results cannot be written", found=error.strerror, remedy="choose --out"
-        ) from error
-    return tuple(folder / name for name in contents)
+    return write(folder, contents)
 
 
 def _columns(attacks: Attacks) -> tuple[Defence, ...]:

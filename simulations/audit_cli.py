@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,16 +9,15 @@ import typer
 from rich.console import Console
 
 from simulations.cli import find_config
+from simulations.output import Json, Quiet, folder_for, tell
 
 
 def audit(
     config: Annotated[str, typer.Argument(help="A YAML file, or the built-in one: audit.")],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of picture and JSON.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train on canaries, encryption included, and test the final weights against the claim.
 
@@ -31,14 +29,10 @@ def audit(
     from simulations.audit import audit as run  # noqa: PLC0415 - and so is torch
     from simulations.audit_report import save, table  # noqa: PLC0415 - and matplotlib
 
+    folder = folder_for(out, Path("results") / chosen.name)
     console = Console(stderr=True, quiet=as_json or quiet)
     with console.status("starting") as status:
         found = run(chosen, watch=status.update)
-    saved = save(found, out or Path("results") / chosen.name)
-    if as_json:
-        typer.echo(json.dumps(found.to_json()))
-    else:
-        Console().print(table(found))
-        console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
+    tell(found, [table(found)], save(found, folder), console, as_json=as_json)
     if not found.passed:
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from typing import Any
@@ -15,6 +14,7 @@ from scipy import stats
 
 from simulations.audit import Audit
 from simulations.audit_evidence import ALARM, CONFIDENCE, Check
+from simulations.output import png
 from simulations.picture import DPI, INK, QUIET, RULE, WARNING
 
 # Okabe and Ito 2008, Color Universal Design.
@@ -29,10 +29,7 @@ BINS = 48
 
 def picture(audit: Audit) -> bytes:
     """The picture as the bytes of a PNG file; equal audits give equal bytes."""
-    file = io.BytesIO()
-    # The library would write its version into the file.
-    draw(audit).savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return png(draw(audit), DPI)
 
 
 def draw(audit: Audit) -> Figure:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from protocol.errors import InputError
 from simulations.audit import Audit
 from simulations.audit_evidence import Check
 from simulations.audit_picture import picture
+from simulations.output import document, write
 
 
 def table(audit: Audit) -> Table:
@@ -41,17 +40,7 @@ def save(audit: Audit, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: The folder cannot be written to.
     """
-    document = json.dumps(audit.to_json(), indent=2, allow_nan=False) + "\n"
-    contents = {"audit.json": document.encode(), "audit.png": picture(audit)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: results cannot be written", found=error.strerror, remedy="choose --out"
-        ) from error
-    return tuple(folder / name for name in contents)
+    return write(folder, {"audit.json": document(audit), "audit.png": picture(audit)})
 
 
 def p_text(check: Check) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from rich.console import Console
 
 from protocol.errors import InputError
 from simulations.config import Engine, Simulation, read_simulation
+from simulations.output import Json, Quiet, folder_for, tell
 
 BUILT_IN = (
     "demo",
@@ -44,10 +44,8 @@ def simulate(
         Path | None,
         typer.Option(help="Folder in which the virtual hospitals stay, to look into afterwards."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train one model over virtual hospitals, each arm on the same patients, and compare.
 
@@ -55,9 +53,10 @@ def simulate(
     public or synthetic data: one machine holds it all.
     """
     chosen = _chosen(config, seeds=seeds, engine=engine)
+    folder = folder_for(out or chosen.config.output, Path("results") / chosen.config.name)
     console = Console(stderr=True, quiet=as_json or quiet)
     if chosen.request.task.name == "statistics":
-        _describe(chosen, console, out=out, keep=keep, as_json=as_json)
+        _describe(chosen, console, folder, keep=keep, as_json=as_json)
         return
     from simulations.progress import Bar  # noqa: PLC0415 - torch is slow to import
     from simulations.report import save, table  # noqa: PLC0415 - and so is matplotlib
@@ -66,18 +65,14 @@ def simulate(
 
     with Bar(console) as bar:
         result = run(chosen, watch=bar.show, keep=keep)
-    saved = save(result, _folder(chosen, out))
-    if as_json:
-        typer.echo(json.dumps(result.to_json()))
-        return
-    Console().print(table(result))
+    tables = [table(result)]
     if result.subgroups:
-        Console().print(by_subgroup(result.subgroups, result.measure.name))
-    console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
+        tables.append(by_subgroup(result.subgroups, result.measure.name))
+    tell(result, tables, save(result, folder), console, as_json=as_json)
 
 
 def _describe(
-    chosen: Simulation, console: Console, *, out: Path | None, keep: Path | None, as_json: bool
+    chosen: Simulation, console: Console, folder: Path, *, keep: Path | None, as_json: bool
 ) -> None:
     """Tables instead of models: what was released beside what is true."""
     from simulations.progress import Bar  # noqa: PLC0415 - torch is slow to import
@@ -86,16 +81,8 @@ def _describe(
 
     with Bar(console) as bar:
         compared = compare(chosen, watch=bar.show, keep=keep)
-    saved = save(compared, _folder(chosen, out))
-    if as_json:
-        typer.echo(json.dumps(compared.to_json()))
-        return
-    Console().print(table(compared))
-    console.print("Saved " + ", ".join(str(path) for path in saved), soft_wrap=True)
-
-
-def _folder(chosen: Simulation, out: Path | None) -> Path:
-    return out or chosen.config.output or Path("results") / chosen.config.name
+    saved = save(compared, folder)
+    tell(compared, [table(compared)], saved, console, as_json=as_json)
 
 
 def find_config(name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from simulations.output import png
 from simulations.results import Result, Row
 from simulations.wording import delta, label, ordered, private, score, seeds
 
@@ -45,10 +45,7 @@ _OTHER = _Style(INK, "o")
 
 def picture(result: Result) -> bytes:
     """The picture as the bytes of a PNG file; equal results give equal bytes."""
-    file = io.BytesIO()
-    # The library would write its version into the file.
-    draw(result).savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return png(draw(result), DPI)
 
 
 def draw(result: Result) -> Figure:

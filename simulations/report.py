@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from protocol.errors import InputError
 from simulations import wording
+from simulations.differences import against_pooled
+from simulations.output import document, write
 from simulations.page import page
 from simulations.picture import picture
 from simulations.results import Result, Row
@@ -53,23 +53,14 @@ def save(result: Result, folder: Path) -> tuple[Path, ...]:
         InputError: The folder cannot be written to.
     """
     png, task_png = picture(result), task_picture(result)
-    document = json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     contents = {
-        "result.json": document.encode(),
+        "result.json": document(result),
         "result.png": png,
         "result.html": page(result, png, task_png).encode(),
     }
     if task_png is not None:
         contents["result-task.png"] = task_png
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: results cannot be written", found=error.strerror, remedy="choose --out"
-        ) from error
-    return tuple(folder / name for name in contents)
+    return write(folder, contents)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -85,7 +76,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _caption(result: Result) -> Text:
     guarantee = f", δ = {wording.delta(result)}" if wording.private(result) else ""
-    caption = Text("\n".join((f"{wording.seeds(result)}{guarantee}", *wording.tables(result))))
+    lines = (f"{wording.seeds(result)}{guarantee}", *wording.tables(result), against_pooled(result))
+    caption = Text("\n".join(line for line in lines if line))
     for note in result.notes:
         caption.append(f"\n{note}", style="bold red")
     return caption

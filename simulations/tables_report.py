@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from learning.task import Metric
-from protocol.errors import InputError
 from server.table_picture import picture
 from server.view import plain_table
 from simulations.config import Arm
+from simulations.output import document, write
 from simulations.tables import Comparison
 
 
@@ -39,20 +38,11 @@ def save(compared: Comparison, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: The folder cannot be written to.
     """
-    document = json.dumps(compared.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = {"result.json": document.encode()}
+    contents = {"result.json": document(compared)}
     for place, told in enumerate(compared.told, start=1):
         name = f"{compared.name}, {compared.hospitals} hospitals, {title(told.arm)}"
         contents[f"result-{place}-{told.arm.arm}.png"] = picture(told.table, name, compared.truth)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in contents.items():
-            (folder / file).write_bytes(content)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: results cannot be written", found=error.strerror, remedy="choose --out"
-        ) from error
-    return tuple(folder / file for file in contents)
+    return write(folder, contents)
 
 
 def title(arm: Arm) -> str:

@@ -6,7 +6,6 @@ card (learning/card_results.py).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 
@@ -19,6 +18,7 @@ from learning.demand import Demand
 from learning.survival import Survival
 from learning.treatment import Treatment
 from simulations import score_panels, task_panels
+from simulations.output import png
 from simulations.panel_style import frame, title
 from simulations.picture import DPI, INK, QUIET, WIDTH_IN
 from simulations.results import Result, Shown
@@ -34,12 +34,7 @@ def task_picture(result: Result) -> bytes | None:
         result: With the models that it is made of.
     """
     figure = draw(result)
-    if figure is None:
-        return None
-    file = io.BytesIO()
-    # The library would write its version into the file.
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return file.getvalue()
+    return None if figure is None else png(figure, DPI)
 
 
 def draw(result: Result) -> Figure | None:

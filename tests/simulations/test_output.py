@@ -1,0 +1,44 @@
+"""Where results go, known before the work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fedward
+from protocol.errors import InputError
+from simulations.output import folder_for
+
+
+def test_a_folder_that_is_asked_for_is_taken(tmp_path: Path) -> None:
+    asked, otherwise = tmp_path / "new" / "folder", tmp_path / "other"
+    assert folder_for(asked, otherwise) == asked
+    assert folder_for(None, otherwise) == otherwise
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "further/down"])
+def test_a_file_in_the_way_is_said(tmp_path: Path, below: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    with pytest.raises(InputError, match="taken is no folder; choose --out"):
+        folder_for(taken / below, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["simulate demo", "simulate statistics", "audit audit"])
+def test_no_command_works_for_results_that_cannot_be_written(
+    tmp_path: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    monkeypatch.setattr("sys.argv", ["fedward", *command.split(), "--out", str(taken)])
+    with pytest.raises(SystemExit) as end:
+        fedward.main()
+    assert end.value.code == 2
+    # The work would have said first what it does.
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("taken is no folder; choose --out")
