@@ -18,12 +18,12 @@ from privacy.he.sum import SumProcess
 from protocol.bundle import SignedDelivery, SignedJob
 from protocol.deliveries import CONTEXT
 from protocol.errors import InputError
-from protocol.signing import verify
+from protocol.signing import SigningKey, verify
 from server.archive import Archive
 from server.config import ENVIRONMENT, Folder
 from server.course import Course
 from server.delivering import Delivering, Handing
-from server.delivery_folder import DeliveryArchive
+from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
 from server.exchange import Exchange
 from server.launch import Launch, Patience
 from server.presence import hold
@@ -93,7 +93,7 @@ def deliver(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) ->
         poll_s: Pause between two looks for answers.
 
     Raises:
-        InputError: The text is no delivery of this folder, or its job is no longer kept.
+        InputError: The text is no delivery of this folder.
         IntegrityError: This coordinator did not sign it.
         BusyError: Another process carries it out.
     """
@@ -104,13 +104,17 @@ def deliver(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) ->
     with hold(kept.path / LOCK, wait_s=HANDOVER_S):
         if kept.outcome is not None:
             return
-        handing = Handing(
-            kept=kept,
-            job=Archive(folder.jobs).find(kept.delivery.job).job,
-            key=key,
-            roster=folder.load_roster(key.fingerprint),
-        )
-        kept.save_outcome(Delivering(handing, Exchange(grid, poll_s=poll_s)).run())
+        kept.save_outcome(_delivered(folder, kept, key, Exchange(grid, poll_s=poll_s)))
+
+
+def _delivered(folder: Folder, kept: DeliveryFolder, key: SigningKey, exchange: Exchange) -> Handed:
+    try:
+        job = Archive(folder.jobs).find(kept.delivery.job).job
+    except InputError as error:
+        # Its job's folder was taken away: no later try would find it.
+        return Handed(status="failed", reason=str(error), received=(), refusals={})
+    roster = folder.load_roster(key.fingerprint)
+    return Delivering(Handing(kept=kept, job=job, key=key, roster=roster), exchange).run()
 
 
 def _patience(wait_s: float) -> Patience:

@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import pytest
 from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from learning.artefact import load, versions
+from privacy.keys import Ephemeral
 from protocol.canonical import from_canonical, to_canonical
 from protocol.deliveries import CONTEXT
 from protocol.delivery_messages import Ready
@@ -312,6 +314,7 @@ def test_an_answer_without_the_hospitals_signature_is_none(scene: Scene) -> None
     key = scene.consortium.coordinator
     packet = pack(said, place, east, recipient=key.fingerprint, deadline=4e9)
     north = scene.consortium.roster.card("north").fingerprint
+    nobody = InlineGrid(cast("ClientApp", None), 0)
     offers = Offers(
         Offered(
             signed=kept.signed,
@@ -319,7 +322,7 @@ def test_an_answer_without_the_hospitals_signature_is_none(scene: Scene) -> None
             job=scene.job,
             roster=scene.consortium.roster,
         ),
-        Correspondence(kept.delivery, key, cast("Exchange", None)),
+        Correspondence(kept.delivery, key, Exchange(nobody, poll_s=0.0)),
         Rules.of(kept.delivery, scene.job),
     )
 
@@ -335,6 +338,16 @@ def test_an_answer_without_the_hospitals_signature_is_none(scene: Scene) -> None
         Ready(name=RECIPIENT, holds=False), place, west, recipient=key.fingerprint, deadline=4e9
     )
     assert heard(bare) == Standing()
+    keys = Ephemeral.generate().member(
+        name="hill", job=kept.digest, roster=kept.delivery.roster, key=west
+    )
+    foreign = pack(
+        Ready(name=RECIPIENT, holds=False, member=keys.to_bytes()), place, west,
+        recipient=key.fingerprint, deadline=4e9,
+    )  # fmt: skip
+    assert heard(foreign) == Standing()
+    # Nor is anybody heard where nobody is connected.
+    assert offers.ask(Standing(), place) == Standing()
     late = pack(
         Ready(name=RECIPIENT, holds=True), Place(job=kept.digest, attempt=9), west,
         recipient=key.fingerprint, deadline=4e9,
@@ -399,6 +412,14 @@ class TestLaunched:
         kept.path.rename(kept.path.with_name(".away"))
         with pytest.raises(InputError, match="no such delivery"):
             self.start(scene, text)
+
+    def test_one_whose_job_was_taken_away_is_over(self, scene: Scene) -> None:
+        kept = scene.launch()
+        scene.kept_job.path.rename(scene.folder.jobs / ".away")
+        self.start(scene, kept.signed.to_text())
+        assert kept.outcome is not None
+        assert kept.outcome.status == "failed"
+        assert "no such job" in kept.outcome.reason
 
     def test_one_that_another_process_carries_out_is_left_to_it(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
