@@ -13,16 +13,9 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from tritonclient.grpc import service_pb2
 
 from tests.serving.ward import ROWS, TYPES, Running, body, configure, expected, fill, serving
@@ -187,6 +180,15 @@ def over_the_document(server: Running, number: int) -> Counter[str]:
     """Requests that fit the server's own OpenAPI document, and requests that do not."""
     seen: Counter[str] = Counter()
     address = f"http://{server.rest}"
+    # It takes seconds to import, and only this slow test needs it.
+    import schemathesis
+    from schemathesis.core.result import Ok
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
     document = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [one.ok() for one in document.get_all_operations() if isinstance(one, Ok)]
     for operation in operations:
