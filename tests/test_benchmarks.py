@@ -34,6 +34,13 @@ SMALL = {
         {"modulus", "peers", "seconds", "ms_per_peer_and_million_words"},
     ),
     "noise.py": (["--values", "500"], {"draw", "ms"}),
+    "round.py": ([*SIZE, "--evaluate", "1"], {"sites", "parameters", "phase", "ms", "cpu_ms"}),
+}
+LARGER = {
+    "evaluation.py": (
+        ["--trials", "5", "--patients", "254"],
+        {"patients", "auroc_of_all", "auroc_error", "brier_error", "auroc_width", "auprc_inside"},
+    ),
     "inference.py": (
         ["--requests", "5", "--seconds", "0.2"],
         {
@@ -47,13 +54,6 @@ SMALL = {
             "throughput_ratio",
             "throughput_own_ratio",
         },
-    ),
-    "round.py": ([*SIZE, "--evaluate", "1"], {"sites", "parameters", "phase", "ms", "cpu_ms"}),
-}
-LARGER = {
-    "evaluation.py": (
-        ["--trials", "5", "--patients", "254"],
-        {"patients", "auroc_of_all", "auroc_error", "brier_error", "auroc_width", "auprc_inside"},
     ),
     "demo.py": ([], {"arm", "rounds", "s", "cpu_s", "slowest_cpu_s"}),
     "privacy_overhead.py": (
