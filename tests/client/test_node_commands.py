@@ -16,13 +16,14 @@ from client.cli import app
 from client.hospital import Hospital
 from client.member import Member
 from client.node_log import FILE, logging_to
-from client.node_state import Asked, StateFolder, summarise
+from client.node_state import Asked, StateFolder, summarise, summarise_delivery
 from client.store import DiskSessions
 from protocol.errors import BusyError, InputError
 from protocol.messages import Enrol, Place, pack
 from simulations.consortium import Consortium
 from tests import federation
 from tests.consortium import make_consortium, make_job, make_request
+from tests.delivered import delivery_of
 
 
 class Office:
@@ -139,6 +140,30 @@ def test_jobs_are_listed_approved_and_denied(office: Office) -> None:
     assert office.folder.find("sepsis-risk").decision == "denied"
     with pytest.raises(InputError, match="of one job"):
         office.run("jobs approve", "unknown")
+
+
+def test_deliveries_stand_among_the_jobs(office: Office) -> None:
+    delivery = delivery_of(office.consortium, office.job)
+    asked = Asked(
+        digest=delivery.digest,
+        name=delivery.title,
+        summary=summarise_delivery(delivery),
+        decision="waiting",
+        seen="2026-11-21T12:00:00+00:00",
+        expires=delivery.expires,
+    )
+    office.folder.add_job(asked)
+    office.begin(decision="waiting")
+
+    listed = office.run("jobs list")
+    assert "sepsis-risk to west" in listed
+    assert "delivery" in listed
+    assert "approved sepsis-risk to west" in office.run("jobs approve", delivery.digest[:8])
+    # A job of the model's name is still found by that name.
+    office.run("jobs deny", "sepsis-risk")
+    told = json.loads(office.run("jobs list", "--json"))
+    by_digest = {one["digest"]: one["decision"] for one in told}
+    assert by_digest == {delivery.digest: "approved", office.job.digest: "denied"}
 
 
 def test_a_job_that_was_left_stays_left(office: Office) -> None:
