@@ -135,6 +135,23 @@ def series_source(folder: Path) -> dict[str, Any]:
     return {"kind": "series", "path": "ecg", "index": "index.csv"}
 
 
+def wfdb_source(folder: Path) -> dict[str, Any]:
+    import wfdb
+
+    (folder / "ecg").mkdir()
+    for row, series in enumerate(waves(2)):
+        write_waveform(wfdb, folder / "ecg" / f"r{row}", series)
+    write_csv(folder / "index.csv", {**table(), "file": [f"r{row}" for row in range(ROWS)]})
+    return {"kind": "wfdb", "path": "ecg", "index": "index.csv", "rate_hz": 100}
+
+
+def write_waveform(wfdb: Any, path: Path, series: np.ndarray[Any, Any]) -> None:
+    """A record of two channels in mV at 100 Hz, written as PhysioNet's own tools do."""
+    told = {"units": ["mV", "mV"], "sig_name": ["I", "II"], "fmt": ["16", "16"]}
+    gains = {"adc_gain": [1.0, 1.0], "baseline": [0, 0]}
+    wfdb.wrsamp(path.name, 100, p_signal=series, write_dir=str(path.parent), **told, **gains)
+
+
 def dicom_source(folder: Path) -> dict[str, Any]:
     from tests.dicom import image, save
 
@@ -158,5 +175,6 @@ CASES = {
     "npz": Case(npz_source, {"label": [row % 2 for row in range(ROWS)]}, "image"),
     "images": Case(images_source, {"patient": PATIENTS, "label": LABELS}, "image"),
     "series": Case(series_source, FLAT, "series"),
+    "wfdb": Case(wfdb_source, FLAT, "series"),
     "dicom": Case(dicom_source, FLAT, "image"),
 }

@@ -253,6 +253,34 @@ class SeriesConfig(Naming):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WfdbConfig(Naming):
+    """Records of the Waveform Database, one a record, as the array `series` (time x channel).
+
+    Args:
+        path: The folder.
+        index: CSV file with a row for each record.
+        rate_hz: Samples a second that every record must have; nothing is resampled.
+        unit: Unit that every channel must have by its header, such as mV.
+        channels: Names of the channels to read, in this order; left out, all as they come.
+        file: The index' column with a record's path inside the folder, without `.hea`.
+    """
+
+    kind: Literal["wfdb"]
+    path: Path
+    index: Path
+    rate_hz: float
+    unit: str = "mV"
+    channels: tuple[str, ...] = ()
+    file: str = "file"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate_hz <= 1e6:
+            raise InputError("rate_hz", expected="above 0, to 1e6", found=f"{self.rate_hz:g}")
+        if len({*self.channels}) < len(self.channels):
+            raise InputError("channels", expected="every channel named once")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DicomConfig(Naming):
     """DICOM images, one file a record, or one folder of slices a record, as the array `image`.
 
@@ -293,5 +321,6 @@ SourceConfig = (
     | NpzConfig
     | ImagesConfig
     | SeriesConfig
+    | WfdbConfig
     | DicomConfig
 )

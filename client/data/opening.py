@@ -18,6 +18,7 @@ from client.data.config import (
     SeriesConfig,
     SourceConfig,
     SqlConfig,
+    WfdbConfig,
 )
 from client.data.database import SqlSource, origin
 from client.data.dicom import DicomSource
@@ -27,6 +28,7 @@ from client.data.omop import visits
 from client.data.parquet import ParquetSource
 from client.data.source import Source
 from client.data.tabular import CsvSource
+from client.data.waveforms import Waveforms
 
 
 def open_source(config: SourceConfig, base: Path) -> Source:
@@ -57,6 +59,11 @@ def _series(config: SeriesConfig, base: Path) -> Source:
     return IndexedSource(base / config.path, index, config.file, "series", load_series)
 
 
+def _wfdb(config: WfdbConfig, base: Path) -> Source:
+    index, load = CsvSource(base / config.index), Waveforms(config).load
+    return IndexedSource(base / config.path, index, config.file, "series", load)
+
+
 _OPENERS: dict[type, Callable[[Any, Path], Source]] = {
     CsvConfig: lambda config, base: CsvSource(base / config.path, config.delimiter),
     ParquetConfig: lambda config, base: ParquetSource(base / config.path),
@@ -68,5 +75,6 @@ _OPENERS: dict[type, Callable[[Any, Path], Source]] = {
     NpzConfig: lambda config, base: NpzSource(base / config.path),
     ImagesConfig: lambda config, base: ImageFolder(base, config),
     SeriesConfig: _series,
+    WfdbConfig: _wfdb,
     DicomConfig: lambda config, base: DicomSource(base, config),
 }
