@@ -26,20 +26,23 @@ class Counted:
         bounds: Of a number, None for anything else.
         bins: Of a number, between its bounds.
         levels: Of anything else.
+        optional: Whether those without a value are counted, too; of a label they never are.
     """
 
     unit: str = ""
     bounds: tuple[float, float] | None = None
     bins: int = 0
     levels: tuple[str, ...] = ()
+    optional: bool = True
 
     def __str__(self) -> str:
         """As errors say it."""
+        known = "" if self.optional else ", of those who have one"
         if self.bounds is None:
-            return "one of " + ", ".join(self.levels)
+            return f"one of {', '.join(self.levels)}{known}"
         low, high = self.bounds
         bins = f" in {self.bins} bins" if self.bins else ""
-        return f"a number in {self.unit or 'no unit'} from {low:g} to {high:g}{bins}"
+        return f"a number in {self.unit or 'no unit'} from {low:g} to {high:g}{bins}{known}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,11 +89,11 @@ def _columns(task: Statistics) -> Iterator[tuple[str, NumberCells | LevelCells, 
     description, label = task.evaluation, task.schema.label
     for column, cells in zip(task.schema.columns, description.columns, strict=True):
         yield column.name, cells, counted_as(column, task.options.bins)
-    if label.classes:
-        yield label.name, description.label, Counted(levels=label.texts)
-    else:
+    counted = Counted(levels=label.texts, optional=False)
+    if not label.classes:
         bounds = float(label.low or 0.0), float(label.high or 0.0)
-        yield label.name, description.label, Counted(bounds=bounds, bins=task.options.bins)
+        counted = Counted(bounds=bounds, bins=task.options.bins, optional=False)
+    yield label.name, description.label, counted
 
 
 def counted_as(column: Column, bins: int) -> Counted:

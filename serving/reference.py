@@ -58,7 +58,7 @@ def reference_of(table: Model, schema: Schema) -> Reference:
     """A table as the reference of a model's inputs.
 
     A column is left out that the table has no histogram of, or so few patients that the noise hides
-    them.
+    them, or that is the table's label: patients who lack it were not counted.
 
     Args:
         table: A finished statistics job's table.
@@ -79,7 +79,7 @@ def reference_of(table: Model, schema: Schema) -> Reference:
     columns = {}
     for column in schema.columns:
         shape = found.get(column.name)
-        if shape is not None and shape.histogram.clear:
+        if shape is not None and shape.counted.optional and shape.histogram.clear:
             try:
                 columns[column.name] = _expected(column, shape)
             except InputError as error:
@@ -116,6 +116,7 @@ def _sorted(counted: Counted) -> Counted:
         bounds=counted.bounds,
         bins=counted.bins,
         levels=tuple(sorted(counted.levels)),
+        optional=counted.optional,
     )
 
 

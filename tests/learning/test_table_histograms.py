@@ -93,3 +93,12 @@ def test_what_was_counted_otherwise_is_not_compared(change: dict[str, Any], told
     found = shapes(other, other.initial(0), 0.0)
     with pytest.raises(InputError, match=told):
         drift(shapes(task(), task().initial(0), 0.0), found)
+
+
+def test_a_label_is_not_compared_with_an_input_that_may_be_missing() -> None:
+    """Whoever lacks it was counted in one table only."""
+    flag = {"name": "ill", "kind": "flag"}
+    other = task({"columns": [flag], "label": {"name": "died", "classes": ["no", "yes"]}})
+    found = shapes(other, other.initial(0), 0.0)
+    with pytest.raises(InputError, match="one of no, yes, of those who have one; found one of"):
+        drift(shapes(task(), task().initial(0), 0.0), found)

@@ -112,6 +112,20 @@ def test_patients_like_those_of_the_training_raise_no_alert_and_others_do(tmp_pa
     assert watched.look() == {"drift of age"}
 
 
+def test_a_tables_label_is_no_reference_of_an_input(tmp_path: Path) -> None:
+    """The table says nothing of patients who lack it, and the served model is asked about them."""
+    labels: dict[str, Any] = {
+        "ill": {"name": "ill", "classes": ["no", "yes"]},
+        "age": {"name": "age", "low": 0, "high": 120},
+    }
+    for label, rest in (("ill", COLUMNS[:1]), ("age", COLUMNS[2:])):
+        found = load(table(tmp_path, {"columns": rest, "label": labels[label]}, name=label))
+        ill = {"name": "ill", "kind": "flag"}
+        asked = {"columns": [*COLUMNS, ill], "label": {"name": "died", "classes": ["no", "yes"]}}
+        reference = reference_of(found, parse(Schema, asked, "schema"))
+        assert [*reference.columns] == [rest[0]["name"]]
+
+
 def test_levels_in_another_order_are_the_same_levels(tmp_path: Path) -> None:
     ward = {**COLUMNS[1], "categories": ["3", "b", "a"]}
     found = load(table(tmp_path, {**TABLE, "columns": [COLUMNS[0], ward, COLUMNS[2]]}, noise=0.0))
