@@ -6,7 +6,7 @@ The stubs are those of tritonclient: two copies of one .proto cannot live in one
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -17,8 +17,8 @@ from tritonclient.grpc import service_pb2
 
 from protocol.errors import FedwardError
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
-from serving.payloads import Reply, Request, Tensor, from_raw, from_values, to_raw
-from serving.refusal import Kind, Refusal, invalid
+from serving.refusal import Kind, Refusal
+from serving.rpc_messages import from_reply, to_request
 
 log = logging.getLogger("fedward.serving")
 STATUS = {
@@ -31,18 +31,6 @@ STATUS = {
     Kind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Kind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-_CONTENTS: Mapping[str, str] = {
-    "BOOL": "bool_contents",
-    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
-    "INT64": "int64_contents",
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-
-
 _METHODS = (
     "ServerLive",
     "ServerReady",
@@ -133,11 +121,18 @@ def handler_of(plane: DataPlane) -> grpc.GenericRpcHandler:
         name: grpc.unary_unary_rpc_method_handler(
             _reading(getattr(service, name)),
             request_deserializer=_reader(getattr(service_pb2, f"{name}Request")),
-            response_serializer=getattr(service_pb2, f"{name}Response").SerializeToString,
+            response_serializer=_written,
         )
         for name in _METHODS
     }
     return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
+
+
+def _written(message: Any) -> bytes:
+    if isinstance(message, bytes):
+        return message
+    data: bytes = message.SerializeToString()
+    return data
 
 
 def _reader(kind: Any) -> Callable[[bytes], Any]:
@@ -182,60 +177,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return await _answered(context, answer)
 
 
-def to_request(message: Any) -> Request:
-    """A request from its message, raw tensors or typed ones.
-
-    Raises:
-        Refusal: The tensors are none.
-    """
-    raw = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
-        raise invalid(
-            "raw_input_contents", expected=f"{len(message.inputs)} tensors", found=str(len(raw))
-        )
-    inputs = [
-        from_raw(one.name[:256], one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
-        for place, one in enumerate(message.inputs)
-    ]
-    return Request(
-        version=message.model_version,
-        id=message.id,
-        inputs=tuple(inputs),
-        outputs=tuple(one.name for one in message.outputs),
-    )
-
-
-def from_reply(reply: Reply) -> Any:
-    """The message of a reply; tensors are raw, since that is what clients read."""
-    message = service_pb2.ModelInferResponse(
-        model_name=reply.model,
-        model_version=reply.version,
-        id=reply.id,
-        outputs=[_described(tensor) for tensor in reply.outputs],
-        raw_output_contents=[to_raw(tensor) for tensor in reply.outputs],
-    )
-    for name, value in reply.parameters.items():
-        message.parameters[name].string_param = value
-    return message
-
-
-def _typed(one: Any) -> Tensor:
-    field = _CONTENTS.get(one.datatype)
-    values: Sequence[Any] = list(getattr(one.contents, field)) if field else []
-    return from_values(one.name[:256], one.datatype, list(one.shape), values)
-
-
-def _described(tensor: Tensor) -> Any:
-    return service_pb2.ModelInferResponse.InferOutputTensor(
-        name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape
-    )
-
-
 def _caller(context: Any) -> Caller:
-    metadata = dict(context.invocation_metadata() or ())
+    metadata = context.invocation_metadata() or ()
+    told = next((value for name, value in metadata if name == "authorization"), "")
     # "ipv4:127.0.0.1:5000": every connection has its own port, which is no other client.
     peer = context.peer().rpartition(":")[0]
-    return Caller(authorization=str(metadata.get("authorization", "")), peer=peer)
+    return Caller(authorization=str(told), peer=peer)
 
 
 async def _answered(context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:

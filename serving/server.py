@@ -36,10 +36,11 @@ from serving.tokens import Gate
 
 log = logging.getLogger("fedward.serving")
 
-# How often to look after alerts, and to save what a killed server must not lose.
+# How often to look after alerts, and save what a killed server must not lose.
 _LOOK_S = 10.0
-# HTTP connections, however few requests may be under way.
-_CONNECTIONS = 1024
+# HTTP connections at least, and gRPC calls for each request that may be under way: refusals and
+# health are to be answered, too.
+_CONNECTIONS, _CALLS = 1024, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,7 @@ async def _start_rest(
         # Whose address counts is who connected, not who a header says.
         proxy_headers=False,
         # Whoever is not admitted holds a little memory, too.
-        limit_concurrency=max(_CONNECTIONS, 4 * config.limits.concurrent),
+        limit_concurrency=max(_CONNECTIONS, _CALLS * config.limits.concurrent),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=max(1, round(config.limits.drain_s)),
@@ -182,13 +183,14 @@ async def _start_rpc(
 ) -> str | None:
     if config.grpc is None:
         return None
-    most = config.limits.request_bytes
     options = [
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", most),
+        ("grpc.max_receive_message_length", config.limits.request_bytes),
         ("grpc.max_send_message_length", -1),
     ]
-    server = grpc.aio.server(options=options)
+    # A message is taken before its call is admitted: beyond these, none is.
+    calls = _CALLS * config.limits.concurrent
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls)
     server.add_generic_rpc_handlers((handler_of(plane),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(plane), server)
     try:
