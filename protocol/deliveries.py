@@ -8,11 +8,13 @@ only hospitals sign that hold it.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from protocol.canonical import to_canonical
+from protocol.card import check_name
 from protocol.config import decode
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import NAME, Job
@@ -23,6 +25,8 @@ CONTEXT = "delivery"
 VOUCHED = "vouched-model"
 """Of a holder's signature on a statement."""
 MIN_QUORUM = 2
+_NONCE = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def quorum_of(job: Job) -> int:
@@ -51,7 +55,7 @@ class Delivery:
         timeout_s: How long the coordinator waits for one answer.
 
     Raises:
-        InputError: A name, time or number cannot be, or a hospital is named twice.
+        InputError: A name, digest, time or number cannot be, or a hospital is named twice.
     """
 
     version: int
@@ -74,10 +78,15 @@ class Delivery:
             raise InputError(
                 "hospitals of a delivery", expected="holders and recipients, each named once"
             )
-        # Administrators see them in a terminal before they decide.
-        if not all(name.isprintable() for name in named) or self.timeout_s < 1:
-            raise InputError("a delivery", expected="printable names, and a timeout_s from 1")
-        _ = self.ends
+        # Administrators see all of it in a terminal, and journals quote it.
+        for name in named:
+            check_name(name)
+        digests = (self.coordinator, self.roster, self.job)
+        if not _NONCE.fullmatch(self.nonce) or not all(map(_DIGEST.fullmatch, digests)):
+            raise InputError("digests of a delivery", expected="hexadecimal digits")
+        if self.timeout_s < 1:
+            raise InputError("timeout_s of a delivery", expected="1 or more")
+        _ = _time(self.created), self.ends
 
     @property
     def title(self) -> str:
@@ -91,13 +100,7 @@ class Delivery:
         Raises:
             InputError: The text is no time with a zone.
         """
-        try:
-            found = datetime.fromisoformat(self.expires)
-        except ValueError:
-            found = datetime.min  # noqa: DTZ901 - refused below, since it has no zone
-        if found.tzinfo is None:
-            raise InputError("end of a delivery", expected="an RFC 3339 time with a zone")
-        return found
+        return _time(self.expires)
 
     def to_bytes(self) -> bytes:
         """Canonical bytes; these are what is signed, sent and hashed."""
@@ -156,3 +159,13 @@ class Statement:
             return decode(cls, data, "statement")
         except InputError:
             raise IntegrityError("the bytes are no statement on a model") from None
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = datetime.min  # noqa: DTZ901 - refused below, since it has no zone
+    if found.tzinfo is None:
+        raise InputError("times of a delivery", expected="RFC 3339, with a zone")
+    return found

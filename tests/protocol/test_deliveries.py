@@ -52,6 +52,12 @@ def test_a_delivery_reads_back_and_its_digest_is_that_of_its_bytes() -> None:
         {"recipients": ("west", "west")},
         {"recipients": ("north",)},
         {"recipients": ("we\x1bst",)},
+        {"holders": ("n" * 64, "south")},
+        {"nonce": "0" * 31},
+        {"created": "today"},
+        {"coordinator": "\x1b[2J"},
+        {"roster": "2" * 1_000_000},
+        {"job": "3" * 63 + "\n"},
         {"timeout_s": 0},
     ],
 )
