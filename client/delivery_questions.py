@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from client.policy import Policy
-from protocol.canonical import from_canonical
 from protocol.deliveries import VERSION, Delivery, quorum_of
-from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
+from protocol.errors import Code, RefusalError
 from protocol.jobs import Job, Mode
 
 
@@ -127,21 +126,6 @@ def vouchers(delivery: Delivery, job: Job, members: Mapping[str, str]) -> tuple[
     """Holders whose word counts: asked in this delivery, asked by the job, confirmed here."""
     trained = {site.name for site in job.sites}
     return tuple(one for one in delivery.holders if one in trained and one in members)
-
-
-def named_bytes(data: bytes) -> dict[str, bytes]:
-    """Letters or keys by the name of a hospital.
-
-    Raises:
-        IntegrityError: The bytes are something else.
-    """
-    try:
-        found = from_canonical(data)
-    except FedwardError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(one, bytes) for one in found.values()):
-        raise IntegrityError("a delivery's letters or keys are not bytes by hospital")
-    return found
 
 
 def require(reasons: Iterator[RefusalError]) -> None:

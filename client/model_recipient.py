@@ -10,7 +10,6 @@ import numpy as np
 from client.delivery_questions import (
     Place,
     asked_of_recipient,
-    named_bytes,
     needed_of,
     require,
     vouchers,
@@ -27,6 +26,7 @@ from learning.task import FloatVector, load_task
 from privacy.keys import Ephemeral
 from privacy.letters import Believed, Letter, Route, believe, read_letter
 from protocol.deliveries import Delivery, Statement
+from protocol.delivery_messages import by_hospital
 from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
 from protocol.jobs import Job
 
@@ -131,7 +131,7 @@ class Recipient:
         """Letters of those whose word counts; one that does not hold says nothing."""
         delivery, hospital = awaited.delivery, self._hospital
         counting = vouchers(delivery, awaited.job, hospital.trust.members(hospital.roster))
-        letters, opened = named_bytes(data), {}
+        letters, opened = by_hospital(data), {}
         for name in counting:
             if name not in letters:
                 continue

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from client.delivery_questions import Place, asked_of_holder, named_bytes, require
+from client.delivery_questions import Place, asked_of_holder, require
 from client.hospital import Hospital
 from learning.artefact import Model, load, verify, versions
 from learning.handed import shared_card
 from privacy.letters import Route, write_letter
 from protocol.cohort import Member
 from protocol.deliveries import Delivery, Statement
-from protocol.delivery_messages import Vouch
+from protocol.delivery_messages import Vouch, by_hospital
 from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
 
 
@@ -106,7 +106,7 @@ def _statement(model: Model, delivery: Delivery, recipient: str) -> Statement:
 def _members(data: bytes, delivery: Delivery, here: Place) -> dict[str, Member]:
     """Ephemeral keys by recipient, each vouched for by the hospital itself."""
     found = {}
-    for name, blob in named_bytes(data).items():
+    for name, blob in by_hospital(data).items():
         member = Member.from_bytes(blob)
         if name not in delivery.recipients or member.name != name:
             raise IntegrityError("keys of a hospital to which this delivery does not go")

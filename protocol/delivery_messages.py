@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from protocol.canonical import from_canonical
+from protocol.errors import FedwardError, IntegrityError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
@@ -107,3 +110,18 @@ class Received:
     BLOBS: ClassVar[tuple[str, ...]] = ()
 
     name: str
+
+
+def by_hospital(data: bytes) -> dict[str, bytes]:
+    """Letters or keys by the name of a hospital, as several of these messages carry them.
+
+    Raises:
+        IntegrityError: The bytes are something else.
+    """
+    try:
+        found = from_canonical(data)
+    except FedwardError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(one, bytes) for one in found.values()):
+        raise IntegrityError("letters or keys of a delivery", expected="bytes by hospital")
+    return found

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from protocol.canonical import from_canonical, to_canonical
-from protocol.delivery_messages import HandOver, Received, Vouch, Vouched
-from protocol.errors import Code, IntegrityError
+from protocol.canonical import to_canonical
+from protocol.delivery_messages import HandOver, Received, Vouch, Vouched, by_hospital
+from protocol.errors import Code
 from protocol.jobs import Job
 from protocol.messages import Place
 from protocol.roster import Roster
@@ -28,6 +28,8 @@ from server.terms import Answer
 
 LONGEST_S = 60.0
 """Between two offers to hospitals that wait for their administrator, or are away."""
+MOST_ATTEMPTS = 30
+"""Each is a line in every holder's journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,8 @@ class Handing:
         job: The job whose model it is.
         key: The coordinator's key.
         roster: The roster that it names.
-        pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`.
+        pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`, until
+            somebody answers. It doubles with every handing over.
         clock: Present time with a time zone.
     """
 
@@ -87,6 +90,7 @@ class Delivering:
             status, reason = self._go()
         except HaltedError:
             status, reason = "stopped", "stopped by the coordinator"
+        self._letters.reset()
         self._note("ended", "; ".join(part for part in (reason, status) if part))
         return Handed(
             status=status,
@@ -96,7 +100,7 @@ class Delivering:
         )
 
     def _go(self) -> tuple[str, str]:
-        pause_s = self._handing.pause_s
+        pause_s = first_s = self._handing.pause_s
         self._attempt += 1
         while True:
             before = self._standing
@@ -105,16 +109,24 @@ class Delivering:
             self._standing = self._offers.ask(self._standing, self._place())
             if self._standing != before or not self._kept.events():
                 self._note("offered", self._describe())
-                pause_s = self._handing.pause_s
             if can_go(self._rules, self._standing):
                 self._hand_on()
-            over = ending(self._rules, self._standing)
+            over = self._ending()
             if over is not None:
                 return over
-            if self._handing.clock() >= self._delivery.ends:
-                return "failed", f"it expired, waiting for {self._waiting()}"
             self._wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_S)
+
+    def _ending(self) -> tuple[str, str] | None:
+        over = ending(self._rules, self._standing)
+        if over is None and self._handing.clock() >= self._delivery.ends:
+            over = "failed", f"it expired, waiting for {self._waiting()}"
+        if over is None and self._attempt > MOST_ATTEMPTS:
+            over = (
+                "failed",
+                f"{MOST_ATTEMPTS} attempts came to nothing, the last with {self._waiting()}",
+            )
+        return over
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -143,7 +155,7 @@ class Delivering:
         found: dict[str, dict[str, bytes]] = {}
 
         def take(name: str, body: Vouched) -> Answer:
-            letters = _letters(body.letters)
+            letters = by_hospital(body.letters)
             if set(letters) != set(self._standing.ready):
                 return Answer(code=Code.FAILED)
             found[name] = letters
@@ -211,10 +223,3 @@ class Delivering:
                 lost={name: str(code) for name, code in standing.refused.items()},
             )
         )
-
-
-def _letters(data: bytes) -> dict[str, bytes]:
-    found = from_canonical(data)
-    if not isinstance(found, dict) or not all(isinstance(one, bytes) for one in found.values()):
-        raise IntegrityError("letters that are not bytes by recipient")
-    return found

@@ -6,7 +6,16 @@ import dataclasses
 
 import pytest
 
-from protocol.delivery_messages import HandOver, Offer, Ready, Received, Vouch, Vouched
+from protocol.canonical import to_canonical
+from protocol.delivery_messages import (
+    HandOver,
+    Offer,
+    Ready,
+    Received,
+    Vouch,
+    Vouched,
+    by_hospital,
+)
 from protocol.errors import IntegrityError
 from protocol.messages import Body, Packet, Place, open_header, pack, read_body
 from protocol.signing import SigningKey
@@ -34,6 +43,14 @@ def test_every_kind_arrives_as_it_left(body: Body) -> None:
     for other in {type(one) for one in BODIES} - {type(body)}:
         with pytest.raises(IntegrityError):
             read_body(packet, header, other)
+
+
+def test_letters_are_bytes_by_hospital() -> None:
+    letters = {"north": b"sealed", "south": b""}
+    assert by_hospital(to_canonical(letters)) == letters
+    for data in (b"", b"{", to_canonical([]), to_canonical({"north": "text"})):
+        with pytest.raises(IntegrityError, match="bytes by hospital"):
+            by_hospital(data)
 
 
 def test_no_kind_is_one_of_a_job() -> None:

@@ -143,6 +143,7 @@ def test_a_hospital_that_did_not_train_gets_the_model(scene: Scene) -> None:
     assert '"kind":"received"' in scene.journal(RECIPIENT)
     assert all('"kind":"handed-on"' in scene.journal(name) for name in HOLDERS)
     assert [event.kind for event in kept.events()] == ["offered", "vouched", "handed-over", "ended"]
+    assert kept.events()[-1].bytes_up == 0
 
 
 def test_nothing_that_passes_the_coordinator_has_the_model_or_a_digest_of_it(scene: Scene) -> None:
@@ -370,6 +371,43 @@ def test_it_waits_for_hospitals_until_it_expires(scene: Scene) -> None:
 
     assert outcome.status == "failed"
     assert outcome.reason == "it expired, waiting for west (not connected)"
+
+
+def test_it_does_not_try_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipient that dies of every letter costs its holders a bounded number of journal lines."""
+    monkeypatch.setattr("server.delivering.MOST_ATTEMPTS", 2)
+    received: list[int] = []
+
+    def drop(hospital: int, _: int) -> bool:
+        # The recipient hears every offer and no letter.
+        received.extend([hospital] if hospital == 3 else [])
+        return hospital == 3 and len(received) % 2 == 0
+
+    outcome = scene.run(scene.launch(), drop=drop)
+
+    assert outcome.status == "failed"
+    assert outcome.reason == "2 attempts came to nothing, the last with west (deadline)"
+    assert scene.journal("north").count('"kind":"handed-on"') == 2
+
+
+def test_a_recipient_that_never_takes_its_letters_is_asked_ever_more_seldom(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Delivering, "_wait", lambda _, seconds: waits.append(seconds))
+    end = datetime.now(UTC) + timedelta(hours=2)
+    times = iter([datetime.now(UTC)] * 3)
+    sent: list[int] = []
+
+    def drop(hospital: int, _: int) -> bool:
+        sent.append(hospital)
+        # The first four are offers; before each of the others to west come three to the holders.
+        return len(sent) > 4 and hospital == 3 and sent[-2] != 3
+
+    outcome = scene.run(scene.launch(), drop=drop, clock=lambda: next(times, end))
+
+    assert outcome.refusals == {RECIPIENT: Code.DEADLINE}
+    assert waits == pytest.approx([0.02, 0.04, 0.08])
 
 
 def test_somebody_can_end_it(scene: Scene) -> None:
