@@ -12,7 +12,8 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,21 +87,29 @@ class Spool:
         """Write what waits, finish the file if it is large or old, drop what is too old."""
         with self._lock:
             waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
-        try:
+        with self._complaining():
             if waiting:
                 self._append(waiting)
             if self._growing >= max(1, min(5000, self.settings.rows // 10)) or self._is_old():
                 self.seal()
             drop(self.folder, self.settings, self.clock(), self._growing)
-        except OSError as error:
-            self._complain(error.strerror or type(error).__name__)
 
-    def seal(self) -> None:
-        """Finish the file that grows, so that jobs read it."""
+    def close(self) -> None:
+        """Write what waits, and finish the file."""
+        self.write()
+        with self._complaining():
+            self.seal()
+
+    def seal(self, made: datetime | None = None) -> None:
+        """Finish the file that grows, so that jobs read it.
+
+        Args:
+            made: When its last row was written; now if not given.
+        """
         path = self.folder / GROWING
         if not self._growing:
             return
-        stamp = self.clock().astimezone(UTC).strftime(_STAMP)
+        stamp = (made or self.clock()).astimezone(UTC).strftime(_STAMP)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         path.rename(self.folder / f"{stamp}-{self._growing}.csv")
@@ -108,33 +117,57 @@ class Spool:
         self._growing, self._since = 0, None
 
     def recover(self) -> None:
-        """Finish what a server that was killed has left; a line that it left half is cut off."""
+        """Finish what a server that was killed has left; a line that it left half is cut off.
+
+        Its rows are as old as they are, however long no server ran.
+        """
         path = self.folder / GROWING
         if path.exists():
+            made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             data = path.read_bytes()
             whole = data[: data.rfind(b"\n") + 1]
             os.truncate(path, len(whole))
             self._growing = max(whole.count(b"\n") - 1, 0)
-            self.seal()
+            self.seal(made)
             path.unlink(missing_ok=True)
 
     def _append(self, waiting: Sequence[Rows]) -> None:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if not self._growing:
-            self._since = self.clock()
-            writer.writerow(header(self.schema))
-        for rows in waiting:
-            writer.writerows(lines(self.schema, rows))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self.folder / GROWING, flags, 0o600)
-        with os.fdopen(handle, "ab") as file:
-            file.write(text.getvalue().encode())
+        with os.fdopen(handle, "ab", buffering=0) as file:
+            size = file.tell()
+            if not size:
+                self._growing, self._since = 0, self.clock()
+            rest = memoryview(self._text(waiting, headed=not size))
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                # A disk that fills up takes a part, and half a line would spoil the file.
+                file.truncate(size)
+                raise
         self._growing += sum(len(rows.patients) for rows in waiting)
+
+    def _text(self, waiting: Sequence[Rows], *, headed: bool) -> bytes:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if headed:
+            writer.writerow(header(self.schema))
+        for rows in waiting:
+            writer.writerows(lines(self.schema, rows))
+        return text.getvalue().encode()
 
     def _is_old(self) -> bool:
         return self._since is not None and self.clock() - self._since >= _SEAL_AFTER
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """A disk that refuses is told, and stops nobody."""
+        try:
+            yield
+        except OSError as error:
+            self._complain(error.strerror or type(error).__name__)
 
     def _complain(self, why: str) -> None:
         if not self._lost:
@@ -219,4 +252,4 @@ class Spools:
         """Write what waits, and finish every file."""
         self.write()
         for spool in self._spools.values():
-            spool.seal()
+            spool.close()

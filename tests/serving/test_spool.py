@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,46 @@ def test_what_cannot_be_written_is_told_once_and_stops_nobody(
         )
     assert [one.levelname for one in caplog.records] == ["ERROR"]
     assert "1.0" not in caplog.text
+
+
+def test_a_server_that_was_down_for_long_makes_no_row_younger(tmp_path: Path) -> None:
+    clock, folder = Clock(), tmp_path / "rows"
+    take(kept := spool(folder, clock), [1])
+    kept.write()
+    written = clock.now.timestamp()
+    os.utime(folder / GROWING, (written, written))
+    clock.now += timedelta(days=29)
+    again = spool(folder, clock, days=30)
+    again.recover()
+    clock.now += timedelta(days=1, seconds=1)
+    again.write()
+    assert [*folder.iterdir()] == []
+
+
+def test_a_disk_that_fills_up_leaves_whole_lines_and_one_header(tmp_path: Path) -> None:
+    kept = spool(tmp_path / "rows", Clock())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room, ages in ((20, [1]), (None, [2]), (60, [3, 4]), (None, [5])):
+        take(kept, ages)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room or before[0], before[1]))
+        try:
+            kept.write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept.close()
+    assert kept_rows(tmp_path / "rows")["age"] == ["2.0", "5.0"]
+
+
+def test_a_file_that_somebody_takes_away_is_begun_anew_and_stops_no_server(tmp_path: Path) -> None:
+    kept = spool(tmp_path / "rows", Clock())
+    for age in (1, 2):
+        take(kept, [age])
+        kept.write()
+        (tmp_path / "rows" / GROWING).unlink()
+    kept.close()
+    take(kept, [3])
+    kept.close()
+    assert kept_rows(tmp_path / "rows")["age"] == ["3.0"]
 
 
 def test_versions_that_are_served_no_more_age_as_well(tmp_path: Path) -> None:
