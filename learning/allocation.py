@@ -58,7 +58,7 @@ class Plan:
 
 
 def scenarios(quantiles: Sequence[float]) -> FloatVector:
-    """Probability of each forecast quantile as a scenario: the share of levels nearest to it.
+    """Probability of each of K forecast quantiles as a scenario, (K,): the levels nearest to it.
 
     >>> scenarios((0.1, 0.5, 0.9)).tolist()
     [0.3, 0.4, 0.3]

@@ -40,7 +40,11 @@ class Block(nn.Module):
         self.shortcut = _convolution(inputs, width, (1, 1), step)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Feature maps B x width x height x width of the next resolution."""
+        """Feature maps of the next resolution, B x channels x height x width, from such maps.
+
+        Args:
+            maps: B x channels x height x width, or B x channels x time.
+        """
         inner = functional.relu(self.first_norm(self.first(maps)))
         return functional.relu(self.second_norm(self.second(inner)) + self.shortcut(maps))
 

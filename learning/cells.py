@@ -103,7 +103,7 @@ class LevelCells:
 
 
 def codes(x_NK: FloatArray, levels: int) -> IntVector:
-    """Each record's level from its features, `levels` where it has none.
+    """Each record's level from its features, (N,), `levels` where it has none.
 
     Args:
         x_NK: One feature for each level (or one alone, where there are two), then one for missing.

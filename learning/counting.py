@@ -74,7 +74,7 @@ def patient_vectors(parts: Iterable[Raised], patient_N: IntVector, length: int) 
 
 
 def summed(parts: Iterable[Raised], patient_N: IntVector, length: int) -> FloatVector:
-    """The sum of `patient_vectors` over patients, without the table."""
+    """The sum of `patient_vectors` over patients, `length` numbers, without the table, (E,)."""
     counts_E = np.zeros(length)
     for part in shared(parts, patient_N):
         counts_E += np.bincount(part.cell_S, weights=part.amount_S, minlength=length)

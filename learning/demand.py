@@ -133,7 +133,7 @@ class Demand(Chosen):
         return self._layout
 
     def initial(self, seed: int) -> FloatVector:
-        """Public initial weights: the naive forecast, or the middle of the label's range."""
+        """P public initial weights: the naive forecast, or the middle of the label's range."""
         arrays = first_weights(self._layout, seed)
         if self.anchor is None:
             arrays["output.bias"][:] = sum(self.bounds) / (2 * self.scale)
@@ -144,7 +144,7 @@ class Demand(Chosen):
         return targeted(self.schema, table, self.encode)
 
     def encode(self, value_N1: FloatArray) -> FloatVector:
-        """The label's number, put between its bounds."""
+        """The label's number, put between its bounds, (N,)."""
         return np.asarray(np.clip(value_N1[:, 0], *self.bounds), dtype=np.float64)
 
     def model(self) -> Any:

@@ -69,7 +69,7 @@ def logits(x_NF: FloatArray, layers: Sequence[tuple[FloatArray, FloatVector]]) -
 
 
 def sigmoid(z_N: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-z)) without overflow.
+    """1 / (1 + exp(-z)) without overflow, in the shape of z.
 
     >>> sigmoid(np.array([0.0, 800.0, -800.0])).tolist()
     [0.5, 1.0, 0.0]

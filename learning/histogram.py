@@ -64,7 +64,7 @@ def leaf_variance(gradient_SB: FloatArray, noise_std: float) -> float:
 
 
 def without_negatives(count_B: FloatVector) -> FloatVector:
-    """Counts from 0 up whose partial sums are the nearest to the given ones, and whose total stays.
+    """Counts (B,) from 0 up whose partial sums are nearest to the given ones, the total unchanged.
 
     Quotients of partial sums, such as precision along a curve, need sums that never fall. Moving
     the sums and not the counts leaves each sum its small error; bringing up the counts one by one

@@ -50,8 +50,8 @@ def proportion(
 
     Args:
         count: Counts, of any shape.
-        part: 1 for counts in the numerator (and in the denominator), else 0.
-        whole: 1 for counts in the denominator, else 0.
+        part: Of the counts' shape; 1 in the numerator (and in the denominator), else 0.
+        whole: Of the counts' shape; 1 in the denominator, else 0.
         noise: Variance of the noise of a quantity, from its gradient in the counts.
     """
     size = float((count * whole).sum())

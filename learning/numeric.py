@@ -83,7 +83,7 @@ class Numbers:
         )
 
     def judged(self, table: Mapping[str, Any]) -> tuple[Array, bool] | None:
-        """The values as `stacked` has them, and whether all are `within`; judged once a table."""
+        """K x N values as `stacked` has them, and whether all are `within`; judged once a table."""
         if isinstance(table, MatrixTable) and table.names == self.names:
             if table.judged is None:
                 table.judged = self._judged(table.value_KN)

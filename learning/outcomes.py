@@ -69,7 +69,7 @@ class Outcome(Protocol):
         """
 
     def invent(self, n: int, rng: np.random.Generator) -> IntVector:
-        """Codes of `n` invented records."""
+        """Codes of `n` invented records, (n,)."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Classes:
         return float(np.mean([auroc(predicted_NC[:, one], y_N == one) for one in classes]))
 
     def invent(self, n: int, rng: np.random.Generator) -> IntVector:
-        """Classes of `n` invented records."""
+        """Classes of `n` invented records, (n,)."""
         return rng.integers(len(self.texts), size=n)
 
 
@@ -235,7 +235,7 @@ class Flags:
         return targeted(schema, table, self.encode, partial=True)
 
     def encode(self, value_NL: FloatArray) -> IntVector:
-        """One integer for all labels: the first in base 2, the others, maybe unknown, in base 3."""
+        """One integer a record, (N,): the first label in base 2, the others, with unknown, in 3."""
         state_NL = np.where(np.isnan(value_NL), UNKNOWN, value_NL).astype(np.int64)
         place_L = np.concatenate([[1], 2 * 3 ** np.arange(len(self.names) - 1)])
         code_N: IntVector = state_NL @ place_L
@@ -271,7 +271,7 @@ class Flags:
         return float(np.mean(areas))
 
     def invent(self, n: int, rng: np.random.Generator) -> IntVector:
-        """Codes of `n` invented records, unknown labels among them."""
+        """Codes of `n` invented records, (n,), unknown labels among them."""
         state_NL = rng.integers(3, size=(n, len(self.names))).astype(np.float64)
         state_NL[:, 0] = rng.integers(2, size=n)
         return self.encode(state_NL)

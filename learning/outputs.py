@@ -35,7 +35,7 @@ class Output:
 
 
 def texts(values: tuple[str, ...], place_N: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """The text at each place, N text objects.
+    """The text at each place, (N,), as objects.
 
     >>> texts(("no", "yes"), np.array([1, 0])).tolist()
     ['yes', 'no']

@@ -89,7 +89,7 @@ class Statistics:
 
     @cached_property
     def cuts(self) -> FloatVector:
-        """End of each of T intervals of curves, in the unit of the time; none without curves."""
+        """End of each of T intervals of curves, (T,), in the time's unit; none without curves."""
         curves = self.options.curves
         if curves is None:
             return np.zeros(0)
@@ -130,7 +130,7 @@ class Statistics:
         return self._layout
 
     def initial(self, seed: int) -> FloatVector:
-        """Nobody is counted yet."""
+        """Nobody is counted yet: P zeros, (P,)."""
         del seed
         return np.zeros(self._layout.size)
 
@@ -188,7 +188,7 @@ class Statistics:
         return _nothing_learnt()
 
     def predict(self, weights_P: FloatVector, x_NF: FloatArray) -> FloatArray:
-        """There is nothing to predict.
+        """There is nothing to predict: no N x C.
 
         Raises:
             InputError: Always.

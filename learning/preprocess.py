@@ -66,7 +66,7 @@ def _as_code(value: str | float | None, codes: dict[str, int]) -> int:
 
 
 def as_numbers(raw: Cells) -> FloatArray:
-    """Every cell by `as_number`; numbers that are an array already are only copied."""
+    """N cells by `as_number`, (N,); numbers that are an array already are only copied."""
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "fiu":
         value_N = raw.astype(np.float64)
         value_N[np.abs(value_N) >= ABSURD] = np.inf
@@ -75,7 +75,7 @@ def as_numbers(raw: Cells) -> FloatArray:
 
 
 def codes_of(labels: Sequence[str], raw: Cells) -> IntVector:
-    """Each cell's place among the labels, negative where it is missing or none of them.
+    """Each cell's place among the labels, (N,), negative where it is missing or none of them.
 
     >>> codes_of(["no", "yes"], ["yes", None, "perhaps"]).tolist()
     [1, -1, -2]
@@ -326,7 +326,7 @@ def patient_key(value: str | float | None) -> str | None:
 
 
 def labelled_rows(label: Label, table: Table) -> BoolVector:
-    """Which rows have a label: a known class, or a number that can be used."""
+    """Which rows have a label, (N,): a known class, or a number that can be used."""
     if label.classes:
         return codes_of(label.texts, table[label.name]) >= 0
     known_N: BoolVector = np.isfinite(as_numbers(table[label.name]))
@@ -334,7 +334,7 @@ def labelled_rows(label: Label, table: Table) -> BoolVector:
 
 
 def patients_of(schema: Schema, table: Table, rows: int) -> tuple[IntVector, BoolVector]:
-    """Each row's patient, numbered by first appearance, and which rows have none."""
+    """Each row's patient, numbered by first appearance, and which rows have none, (N,) each."""
     if schema.patient is None:
         return np.arange(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_)
     numbers: dict[str, int] = {}
@@ -377,7 +377,7 @@ def invent(schema: Schema, n: int, rng: np.random.Generator) -> FloatArray:
 
 
 def invented_patients(schema: Schema, n: int) -> IntVector:
-    """Patients of `n` invented rows: two rows in a row share one where patients are told apart."""
+    """Patients of `n` rows, (n,): two rows in a row share one where patients are told apart."""
     patient_N: IntVector = np.arange(n, dtype=np.int64)
     return patient_N if schema.patient is None else patient_N // 2
 

@@ -85,7 +85,7 @@ def _demand(task: Demand, output_BO: Tensor, x_BF: Tensor) -> Tensor:
 
 @singledispatch
 def answer(task: Task, predicted_NC: FloatArray) -> IntVector:
-    """Which of the C columns is the answer to each row: the one that is explained.
+    """Which of the C columns is the answer to each row, (N,): the one that is explained.
 
     Of two classes the second, of more classes or labels the likeliest, unless another function is
     registered for the task's class.

@@ -21,7 +21,7 @@ MOST_ORDERS = 120
 
 
 def orders_of(columns: int) -> IntVector:
-    """Orders of K columns: all, or where there are more than 120, 60 drawn ones and their reverses.
+    """Orders x K places of K columns: all, or of more than 120, 60 drawn ones and their reverses.
 
     >>> orders_of(2).tolist()
     [[0, 1], [1, 0]]

@@ -41,7 +41,7 @@ class Marked:
     indicator: int | None
 
     def codes(self, x_NF: FloatArray) -> IntVector:
-        """Each record's place among the levels, `NONE` where its value is not known."""
+        """Each record's place among the levels, (N,), `NONE` where its value is not known."""
         if self.single:
             code_N = (x_NF[:, self.start] >= 0.5).astype(np.int64)
         else:
@@ -79,6 +79,9 @@ def beside(schema: Schema, predicted_NC: FloatArray, x_NF: FloatArray) -> FloatA
         schema: The job's schema.
         predicted_NC: Predictions.
         x_NF: The features that they were made of.
+
+    Returns:
+        N x (C + marked columns).
     """
     columns = marked(schema)
     if not columns:

@@ -78,7 +78,7 @@ class Survival(Chosen):
 
     @cached_property
     def cuts(self) -> FloatVector:
-        """End of each of T intervals, in the unit of the target."""
+        """End of each of T intervals, (T,), in the unit of the target."""
         options = self.options
         return ends(options.intervals, options.cuts, self.schema.targets[0].bounds[1])
 
@@ -122,7 +122,7 @@ class Survival(Chosen):
         return self._layout
 
     def initial(self, seed: int) -> FloatVector:
-        """Public initial weights: every patient has the baseline's chances."""
+        """P public initial weights: every patient has the baseline's chances."""
         arrays = first_weights(self._layout, seed)
         arrays["output.bias" if self.options.model == "mlp" else "baseline.weight"][:] = (
             self.options.baseline

@@ -42,7 +42,7 @@ class Pooled:
 
 
 def hazards(table_O: FloatVector) -> tuple[FloatVector, FloatVector, FloatVector]:
-    """Deaths, losses from sight and patients at risk of death in each of T intervals.
+    """Deaths, losses from sight and patients at risk of death in T intervals, (T,) each.
 
     Whoever was lost after s intervals is not at risk in the next one.
     """

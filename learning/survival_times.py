@@ -46,7 +46,7 @@ def check_timed(schema: Schema) -> Column:
 
 
 def ends(intervals: int, cuts: tuple[float, ...] | None, last: float) -> FloatVector:
-    """End of each of T intervals: the cuts, or equal parts of the time up to `last`.
+    """End of each of T intervals, (T,): the cuts, or equal parts of the time up to `last`.
 
     >>> ends(4, None, 24.0).tolist(), ends(4, (3.0, 24.0), 24.0).tolist()
     ([6.0, 12.0, 18.0, 24.0], [3.0, 24.0])

@@ -104,7 +104,7 @@ def counted_as(column: Column, bins: int) -> Counted:
 
 
 def edges(bounds: tuple[float, float], bins: int) -> FloatVector:
-    """The smallest value of each bin but the first, in the column's unit, to the last bit.
+    """The smallest value of each of B bins but the first, (B - 1,), in the column's unit.
 
     A value is in bin k or above exactly if it is not below edge k - 1; a formula for edges would be
     wrong by a rounding, which for whole numbers is a whole bin.

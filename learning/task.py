@@ -72,7 +72,11 @@ class Records:
         return len(np.unique(self.patient_N))
 
     def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Records:
-        """The records at `index` (positions or a mask), patients' numbers unchanged."""
+        """The records at `index`, patients' numbers unchanged.
+
+        Args:
+            index: Positions (M,), or a mask (N,).
+        """
         return Records(x_NF=self.x_NF[index], y_N=self.y_N[index], patient_N=self.patient_N[index])
 
 

@@ -29,7 +29,7 @@ def table(rows: int, width: int) -> nn.Embedding:
 
 
 def whole_numbers(x_BF: Tensor) -> Tensor:
-    """Features as numbers of words, 0 for whatever is none."""
+    """B x F features as numbers of words, 0 for whatever is none."""
     return torch.nan_to_num(x_BF, nan=0.0, posinf=0.0, neginf=0.0).clamp(0, PRIME - 1).long()
 
 

@@ -161,6 +161,9 @@ def train(
         gradient: Mean gradient of the records at given weights and step, private or not.
         hooks: Further terms of the gradient, from the weights alone.
 
+    Returns:
+        The last weights, (P,).
+
     Raises:
         InputError: The weights do not fit the task, or a step left the finite numbers.
     """

@@ -155,7 +155,7 @@ class Treatment(Chosen):
         return self._layout
 
     def initial(self, seed: int) -> FloatVector:
-        """Public initial weights: every outcome and every treatment is as likely."""
+        """P public initial weights: every outcome and every treatment is as likely."""
         return self._layout.join(first_weights(self._layout, seed))
 
     def records(self, table: Table) -> tuple[Records, Report]:

@@ -120,7 +120,7 @@ class TreatmentEvaluation(Counting):
         return self._values(predicted_NC, given_N, good_N)
 
     def rule_values(self, predicted_NC: FloatArray, y_N: npt.NDArray[Any]) -> FloatVector:
-        """That of the rule for each patient."""
+        """That of the rule for each patient, (N,)."""
         value_NA = self.values(predicted_NC, y_N)
         chosen_N = recommended(predicted_NC, len(self.arms))
         value_N: FloatVector = value_NA[np.arange(len(y_N)), chosen_N]
@@ -215,6 +215,6 @@ class _Reading:
 
 
 def recommended(predicted_NC: FloatArray, arms: int) -> IntVector:
-    """The treatment with the best predicted outcome, the first of equal ones."""
+    """The treatment with the best predicted outcome, (N,), the first of equal ones."""
     chosen_N: IntVector = predicted_NC[:, :arms].argmax(axis=1).astype(np.int64)
     return chosen_N

@@ -168,7 +168,10 @@ def _files_at_once(source: IndexedSource) -> int:
 
 
 def stacked(arrays: Sequence[Array]) -> Array:
-    """Arrays as one, shorter ones filled up with NaN along their first axis.
+    """N arrays T x ... as one N x T x ..., shorter ones filled up with NaN along their first axis.
+
+    Args:
+        arrays: Each T x ..., T maybe another one, all other sizes alike: shapes of one kind.
 
     >>> stacked([np.array([[1.0], [2.0]]), np.array([[3.0]])]).tolist()
     [[[1.0], [2.0]], [[3.0], [nan]]]
@@ -184,7 +187,7 @@ def stacked(arrays: Sequence[Array]) -> Array:
 
 
 def load_series(path: Path) -> Array:
-    """A series of an `.npy` file, time first; one without channels has one."""
+    """The series T x C of an `.npy` file, time first; one without channels has one."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

@@ -26,7 +26,7 @@ _RANGE = 1 << 64
 
 
 def is_held_out(identity: Sequence[Identity], key: bytes, fraction: float) -> npt.NDArray[np.bool_]:
-    """For each record, whether it is held out.
+    """For each of N records, whether it is held out, (N,).
 
     Args:
         identity: Per record its patient's number, or, where no column names the patient, all of
