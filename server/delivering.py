@@ -41,8 +41,7 @@ class Handing:
         job: The job whose model it is.
         key: The coordinator's key.
         roster: The roster that it names.
-        pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`, until
-            somebody answers. It doubles with every handing over.
+        pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`.
         clock: Present time with a time zone.
     """
 
@@ -100,7 +99,7 @@ class Delivering:
         )
 
     def _go(self) -> tuple[str, str]:
-        pause_s = first_s = self._handing.pause_s
+        pause_s = self._handing.pause_s
         self._attempt += 1
         while True:
             before = self._standing

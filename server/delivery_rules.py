@@ -13,6 +13,8 @@ PASSING = frozenset({Code.WAITING, Code.BUSY, Code.DEADLINE})
 """Refusals that may be another answer later."""
 _RETRIED = frozenset({Code.INTEGRITY, Code.SIGNATURE, Code.FAILED})
 """What a recipient may say of one holder's letters and not of another's."""
+_ANEW = PASSING | {Code.SESSION, Code.REPLAYED}
+"""What a recipient may say of letters that came too late for its keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +88,11 @@ class Standing:
     def disbelieve(self, rules: Rules, name: str, code: Code) -> Standing:
         """The same after a recipient could not use its letters: others may write better ones."""
         count = self.tried.get(name, 0) + (code in _RETRIED)
+        again = code in _ANEW or (code in _RETRIED and count < len(rules.holders))
         return replace(
             self,
             refused={**self.refused, name: code},
-            out=self.out if count < len(rules.holders) else self.out | {name},
+            out=self.out if again else self.out | {name},
             tried={**self.tried, name: count},
         )
 

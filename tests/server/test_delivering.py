@@ -407,7 +407,7 @@ def test_a_recipient_that_never_takes_its_letters_is_asked_ever_more_seldom(
     outcome = scene.run(scene.launch(), drop=drop, clock=lambda: next(times, end))
 
     assert outcome.refusals == {RECIPIENT: Code.DEADLINE}
-    assert waits == pytest.approx([0.02, 0.04, 0.08])
+    assert waits == pytest.approx([0.01, 0.02, 0.04])
 
 
 def test_somebody_can_end_it(scene: Scene) -> None:

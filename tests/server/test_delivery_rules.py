@@ -84,3 +84,9 @@ def test_a_recipient_that_was_restarted_is_asked_again_for_as_long_as_it_takes(c
         standing = standing.disbelieve(RULES, "west", code)
     assert ending(RULES, standing) is None
     assert standing.unanswered(RULES) == ("west",)
+
+
+@pytest.mark.parametrize("code", [Code.VERSION, Code.POLICY, Code.EXPIRED, Code.COHORT])
+def test_a_recipient_that_no_better_letter_would_help_is_not_asked_again(code: Code) -> None:
+    standing = agreed("north", "south", "east", "hill").disbelieve(RULES, "west", code)
+    assert ending(RULES, standing) == ("failed", f"west: {code}")
