@@ -40,6 +40,8 @@ class ColumnCounts:
         self._bar_K = np.zeros(_num_bars(column), dtype=np.int64)
         self._units = UnitSuspicion(column) if column.kind == "number" else None
         self._label = LabelSuspicion(len(schema.label.texts), _num_bars(column) + 1)
+        # A target is part of the outcome: whoever is followed to the end has no event, say.
+        self._is_input = column not in schema.targets
 
     def add(self, raw: Cells, class_N: IntVector) -> None:
         """Count a batch; `class_N` is negative where the class is not known."""
@@ -102,7 +104,7 @@ class ColumnCounts:
         """What is wrong with the column as a whole."""
         if self._rows and counted.missing == self._rows:
             return "empty", "no record has a value: map another column, or leave this one out"
-        if self._label.tells():
+        if self._is_input and self._label.tells():
             return "tells the label?", (
                 "it gives every record's class away: take out what is written after the diagnosis"
             )

@@ -21,7 +21,7 @@ from protocol.errors import InputError
 FEWEST = 10
 # Different numbers of a column that are codes rather than measurements, at most.
 CODES = 64
-# Rows that agree in so many numbers are hardly two people's.
+# Rows that agree in so many different numbers are hardly two people's; all zeros may be anybody's.
 TELLING = 6
 # A unit is suspected if converting it brings nearly all numbers to where they are expected.
 _NEARLY_ALL, _HARDLY_ANY = 0.9, 0.05
@@ -175,7 +175,8 @@ class PatientSuspicion:
             split_by: The same by the column that the hospital splits by.
             number_NK: The row's numbers, NaN where there is none.
         """
-        telling_N = (~np.isnan(number_NK)).sum(axis=1) >= TELLING
+        rises_NK = np.diff(np.sort(number_NK, axis=1), axis=1) > 0
+        telling_N = 1 + rises_NK.sum(axis=1) >= TELLING
         pairs = [(key, other) for key, other in zip(keys, split_by, strict=True) if key]
         codes = [(hash(key), hash(_plain(key)), hash(other)) for key, other in pairs]
         rows = [

@@ -31,6 +31,39 @@ def test_few_rows_tell_nothing() -> None:
         assert inspect(task, table).columns[0].verdict == verdict
 
 
+def test_a_target_may_tell_the_label() -> None:
+    """Whoever is alive was followed to the end; nothing is wrong with such a study."""
+    schema = {
+        "columns": [{"name": "age", "kind": "number", "low": 0, "high": 120}],
+        "label": {"name": "died", "classes": ["no", "yes"]},
+        "targets": [{"name": "months", "kind": "number", "low": 0, "high": 24}],
+    }
+    task = load_task(Named(name="survival", options={"intervals": 4}), schema)
+    table: dict[str, Any] = {
+        "age": [*range(40, 60)] * 2, "died": ["no"] * 20 + ["yes"] * 20,
+        "months": [24] * 20 + [*range(20)],
+    }  # fmt: skip
+    profile = inspect(task, table)
+    assert {one.name: one.verdict for one in profile.columns} == dict.fromkeys(table, "ok")
+    leaky = inspect(task, {**table, "age": [40] * 20 + [50] * 20})
+    assert leaky.columns[0].verdict == "tells the label?"
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(0, "ok"), (4, "ok"), (5, "two patients?")])
+def test_scores_of_a_few_points_are_no_fingerprints(most: int, verdict: str) -> None:
+    names = [f"score{place}" for place in range(12)]
+    schema = {
+        "columns": [{"name": name, "kind": "number", "low": 0, "high": 10} for name in names],
+        "label": {"name": "ill", "classes": ["no", "yes"]},
+        "patient": "case",
+    }
+    task = load_task(Named(name="diagnosis", options={}), schema)
+    table: dict[str, Any] = {name: [place % (most + 1)] * 4 for place, name in enumerate(names)}
+    table |= {"ill": ["no", "yes"] * 2, "case": ["a", "b", "c", "c"]}
+    (found,) = (one for one in inspect(task, table).columns if one.name == "case")
+    assert found.verdict == verdict
+
+
 def test_notes_are_counted_and_never_shown() -> None:
     schema: dict[str, Any] = {
         "columns": [{"name": "note", "kind": "text", "length": 3}],
