@@ -77,9 +77,19 @@ def test_the_table_says_what_it_is_and_warns() -> None:
     assert SEEDED not in _text(result())
 
 
+def test_arms_are_compared_on_the_same_patients_seed_by_seed() -> None:
+    words = " ".join(_text(result()).split())
+    assert (
+        "Against all data in one place, seed by seed: each hospital alone -0.061 ± 0.019;" in words
+    )
+    assert "federated, in the clear +0.001 ± 0.000;" in words
+    assert "private, noise on the sum, ε = 3 -0.006 ± 0.004;" in words
+
+
 def test_without_private_arms_there_is_no_delta() -> None:
     shown = Result(name="x", rows=(Row(arm="pooled", scores=(0.9,)),), delta=1e-5, seeds=(0,))
     assert "δ" not in _text(shown)
+    assert "Against" not in _text(shown)
     assert "0.900" in _text(shown)
 
 
