@@ -72,13 +72,11 @@ def asked_of_origin(delivery: Delivery, here: Place) -> Iterator[RefusalError]:
         )
 
 
-def asked_of_holder(delivery: Delivery, mode: Mode, here: Place) -> Iterator[RefusalError]:
-    """Whether a model of this mode may go to all these recipients.
+def asked_of_holder(delivery: Delivery, here: Place) -> Iterator[RefusalError]:
+    """Whether models may go to all these recipients, whatever is in the store.
 
     A recipient that is not allowed refuses the whole delivery: nothing is handed on by halves.
     """
-    if mode == "none":
-        yield _without_privacy()
     for name in delivery.recipients:
         if name not in here.policy.hand_on_to:
             yield RefusalError(
@@ -88,6 +86,16 @@ def asked_of_holder(delivery: Delivery, mode: Mode, here: Place) -> Iterator[Ref
             )
         if name not in here.members:
             yield _unconfirmed(name)
+
+
+def asked_of_mode(mode: Mode) -> Iterator[RefusalError]:
+    """Whether a model that was trained in this mode is handed on at all."""
+    if mode == "none":
+        yield RefusalError(
+            Code.POLICY,
+            "a model of mode 'none' is not handed on: nothing bounds what it tells of a patient",
+            remedy="train one in mode 'distributed' or 'local'",
+        )
 
 
 def asked_of_recipient(delivery: Delivery, job: Job, here: Place) -> Iterator[RefusalError]:
@@ -100,8 +108,13 @@ def asked_of_recipient(delivery: Delivery, job: Job, here: Place) -> Iterator[Re
             "models of others are not accepted",
             remedy="say accept_models: true under policy in hospital.yaml, or leave it so",
         )
-    if job.privacy.mode == "none":
-        yield _without_privacy()
+    if job.task.name not in here.policy.tasks:
+        yield RefusalError(
+            Code.POLICY,
+            f"task {job.task.name!r} is not allowed",
+            remedy="name it under policy.tasks in hospital.yaml, or leave it so",
+        )
+    yield from asked_of_mode(job.privacy.mode)
     needed, there = needed_of(job, here.policy), len(vouchers(delivery, job, here.members))
     if there < needed:
         yield RefusalError(
@@ -132,14 +145,6 @@ def require(reasons: Iterator[RefusalError]) -> None:
     """Raise the first reason, if there is one."""
     for reason in reasons:
         raise reason
-
-
-def _without_privacy() -> RefusalError:
-    return RefusalError(
-        Code.POLICY,
-        "a model of mode 'none' is not handed on: nothing bounds what it tells of a patient",
-        remedy="train one in mode 'distributed' or 'local'",
-    )
 
 
 def _unconfirmed(name: str) -> RefusalError:

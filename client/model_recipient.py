@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -83,8 +82,8 @@ class Recipient:
             letters: Letter by holder, canonical bytes.
 
         Raises:
-            RefusalError: This process does not await it, or not in this attempt, or too few
-                holders say the same.
+            RefusalError: This process does not await it, or not in this attempt, or not any more,
+                or too few holders say the same.
         """
         hospital, awaited = self._hospital, self._awaited.get(digest)
         if awaited is None:
@@ -95,24 +94,31 @@ class Recipient:
             raise RefusalError(Code.REPLAYED, "letters of another attempt")
         if held(hospital, awaited.delivery.name, awaited.delivery.job) is not None:
             return
+        if hospital.clock() >= awaited.delivery.ends:
+            raise RefusalError(
+                Code.EXPIRED, "the delivery has expired", found=awaited.delivery.expires
+            )
         try:
             believed = believe(
                 self._opened(letters, awaited),
                 job=awaited.job.digest,
                 quorum=needed_of(awaited.job, hospital.config.policy),
             )
-            place = self._store(awaited.job, believed)
+            weights = _weights(believed.weights)
+            card = self._card(awaited.job, believed, weights)
         except IntegrityError as error:
             raise RefusalError(Code.INTEGRITY, str(error)) from error
+        # First: a crash in between leaves a line too many, and not a model of unknown origin.
         hospital.journal.append(
             "received",
             {
                 "delivery": digest,
                 "job": awaited.job.digest,
-                "folder": place.name,
+                "folder": str(card.version),
                 "vouchers": list(believed.vouchers),
             },
         )
+        save(hospital.models, card, weights, hospital.key)
 
     def _await(self, delivery: Delivery, job: Job, attempt: int) -> _Awaited:
         hospital, ephemeral = self._hospital, Ephemeral.generate()
@@ -149,9 +155,8 @@ class Recipient:
                 continue
         return opened
 
-    def _store(self, job: Job, believed: Believed) -> Path:
+    def _card(self, job: Job, believed: Believed, weights: FloatVector) -> ModelCard:
         hospital, statement = self._hospital, believed.statement
-        weights = _weights(believed.weights)
         card = received_card(
             statement.card,
             name=job.name,
@@ -161,7 +166,7 @@ class Recipient:
             importance=importance_of(job, weights),
         )
         _check_card(card, statement, job)
-        return save(hospital.models, card, weights, hospital.key)
+        return card
 
 
 def _weights(data: bytes) -> FloatVector:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.delivery_questions import Place, asked_of_holder, require
+from client.delivery_questions import Place, asked_of_holder, asked_of_mode, require
 from client.hospital import Hospital
 from learning.artefact import Model, load, verify, versions
 from learning.handed import shared_card
@@ -34,6 +34,8 @@ class Sender:
             RefusalError: It is not here, or may not.
         """
         hospital = self._hospital
+        # First, so that a hospital which hands nothing on tells nothing of its store.
+        require(asked_of_holder(delivery, here))
         place = held(hospital, delivery.name, delivery.job)
         if place is None:
             raise RefusalError(
@@ -42,7 +44,7 @@ class Sender:
                 remedy="see 'fedward client models verify'",
             )
         model = load(place, {hospital.key.fingerprint})
-        require(asked_of_holder(delivery, model.card.privacy.mode, here))
+        require(asked_of_mode(model.card.privacy.mode))
         return model
 
     def letters(

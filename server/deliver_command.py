@@ -25,7 +25,8 @@ from server.presence import require_present
 _HOURS = 24.0
 _HINTS = {
     Code.POLICY: "its policy says no: a holder names the recipient under hand_on_to, a recipient "
-    "says accept_models: true, and neither hands on what was trained without privacy",
+    "says accept_models: true and lists the task, and neither hands on what was trained without "
+    "privacy",
     Code.ROSTER: "it has pinned another roster, or has not confirmed the other hospital: send it "
     "roster.json, to be trusted",
     Code.COHORT: "too few of the holders are hospitals that it has confirmed",

@@ -198,6 +198,36 @@ class TestRecipient:
         # The letters themselves are still good.
         stage.read(RECIPIENT, stage.hand(letters), Received)
 
+    def test_what_comes_after_the_end_is_not_taken(self, stage: Stage) -> None:
+        soon = datetime.now(UTC) + timedelta(seconds=50)
+        stage.delivery = replace(stage.delivery, expires=soon.isoformat())
+        letters = stage.letters(stage.keys())
+        stage.member(RECIPIENT)[0].clock = lambda: datetime.now(UTC) + timedelta(seconds=55)
+
+        assert stage.code(RECIPIENT, stage.hand(letters)) is Code.EXPIRED
+        assert stage.stored() == ()
+
+    def test_the_journal_has_a_model_before_the_store(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Killed in between, it is asked again, and no model is there that no line tells of."""
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        letters = stage.letters(stage.keys())
+        with monkeypatch.context() as patch:
+            patch.setattr("client.model_recipient.save", die)
+            with pytest.raises(KeyboardInterrupt):
+                stage.hand(letters)
+        path = stage.consortium.folder / RECIPIENT / "journal.jsonl"
+        entry = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["document"]
+        assert (entry["kind"], entry["fields"]["folder"], stage.stored()) == ("received", "1", ())
+        stage.restart(RECIPIENT)
+
+        stage.read(RECIPIENT, stage.hand(stage.letters(stage.keys())), Received)
+        assert stage.stored() == (1,)
+
     def test_letters_that_are_no_letters(self, stage: Stage) -> None:
         stage.keys()
         for data in (b"", to_canonical([]), to_canonical({"north": "text"})):
@@ -249,6 +279,7 @@ class TestRecipient:
         ("policy", "code", "told"),
         [
             ({"accept_models": False}, Code.POLICY, "accept_models: true"),
+            ({"tasks": ["imaging"]}, Code.POLICY, "policy.tasks"),
             ({"max_parameters": 1}, Code.POLICY, "model size"),
             ({"min_colluding_sites": 3}, Code.COHORT, "expected 4 that the job asked"),
             ({"coordinators": ["0" * 64]}, Code.POLICY, "is not allowed"),
@@ -266,7 +297,7 @@ class TestRecipient:
         job = stage.job
         for other, code in (
             (replace(job, privacy=replace(job.privacy, mode="none")), Code.POLICY),
-            (replace(job, task=replace(job.task, name="unheard-of")), Code.TASK),
+            (replace(job, task=replace(job.task, options={"unheard": "of"})), Code.TASK),
             (replace(job, layout="0" * 64), Code.VERSION),
         ):
             stage.job = other
@@ -345,6 +376,13 @@ class TestHolder:
         assert stage.code("north", stage.say("north", stage.offer())) is Code.POLICY
         assert "policy.hand_on_to" in stage.reason("north")
         assert stage.code("north", stage.say("north", stage.vouch(keys))) is Code.POLICY
+
+    def test_one_that_hands_nothing_on_does_not_tell_what_it_holds(self, stage: Stage) -> None:
+        change_policy(stage.consortium, "north", hand_on_to=[])
+        other = replace(stage.delivery, job="0" * 64)
+
+        packet = stage.say("north", stage.offer(other), about=other.digest)
+        assert stage.code("north", packet) is Code.POLICY
 
     def test_nothing_goes_to_whom_nobody_confirmed(self, stage: Stage) -> None:
         path = stage.consortium.folder / "north" / "trust.json"
