@@ -154,6 +154,13 @@ class Simulation:
                 expected=f"scaling: {{statistics: {table.name}}} in the job",
                 found="a job that scales by no table",
             )
+        private = [arm.arm for arm in self.config.arms if arm.epsilon is not None]
+        if table is not None and private and table.privacy.epsilon is None:
+            raise InputError(
+                f"epsilon of the statistics job {table.name!r}",
+                expected=f"a number, as arm {private[0]!r} runs it with noise",
+                found="none",
+            )
 
     def job_request(self, arm: Arm, sizes: Mapping[str, tuple[int, int]]) -> JobRequest:
         """What the virtual coordinator of a federated arm would have written.

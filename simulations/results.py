@@ -21,7 +21,8 @@ class Row:
     Args:
         arm: Its name, see `simulations.config.Arm`.
         epsilon: Under the stated trust; None without a guarantee.
-        epsilon_worst: If every other hospital colludes with the coordinator; None without.
+        epsilon_worst: Of training, if every other hospital colludes with the coordinator; None
+            without.
         scores: The task's measure of every model that the arm gave, on all hospitals' held-out
             patients: one per seed, or one per seed and hospital in arm `local_only`.
         seconds_per_round: Median; None where there are no rounds.
@@ -30,6 +31,7 @@ class Row:
             trust; None without one or without a guarantee.
         epsilon_both: Of that job and training together, as the hospitals' ledgers count it; the
             largest over hospitals and seeds.
+        epsilon_both_worst: The same if every other hospital colludes with the coordinator.
 
     >>> row = Row(arm="pooled", scores=(0.98, 1.0))
     >>> round(row.mean, 3), round(row.sd, 4)
@@ -44,6 +46,7 @@ class Row:
     bytes_up_per_round: int | None = None
     epsilon_table: float | None = None
     epsilon_both: float | None = None
+    epsilon_both_worst: float | None = None
 
     def __post_init__(self) -> None:
         if not self.scores:
@@ -72,6 +75,7 @@ class Row:
             "bytes_up_per_round": self.bytes_up_per_round,
             "epsilon_table": _finite(self.epsilon_table),
             "epsilon_both": _finite(self.epsilon_both),
+            "epsilon_both_worst": _finite(self.epsilon_both_worst),
         }
 
 

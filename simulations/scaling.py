@@ -94,11 +94,16 @@ def scaled(
     return replace(request, schema=schema, scaling=None), found.job
 
 
-def spent(consortium: Consortium) -> float:
-    """Epsilon of all jobs so far as the ledgers count it: that of the hospital with most."""
-    found = [0.0]
+def spent(consortium: Consortium) -> tuple[float, float]:
+    """Epsilon of all jobs so far as the ledgers count it: that of the hospital with most.
+
+    Returns:
+        Under the stated trust, and if every other hospital colludes.
+    """
+    found = [(0.0, 0.0)]
     for name in consortium.names:
         with consortium.open(name) as hospital:
             balances = hospital.ledger.report().balances
-        found += [balance.epsilon for balance in balances if balance.partition == "train"]
-    return max(found)
+        found += [(one.epsilon, one.epsilon_worst) for one in balances if one.partition == "train"]
+    trusted, worst = zip(*found, strict=True)
+    return max(trusted), max(worst)

@@ -67,6 +67,7 @@ class _Tally:
     epsilon_worst: float | None = None
     epsilon_table: float | None = None
     epsilon_both: float | None = None
+    epsilon_both_worst: float | None = None
     scores: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     bytes_up: list[int] = field(default_factory=list)
@@ -109,6 +110,7 @@ class _Tally:
             bytes_up_per_round=int(np.median(self.bytes_up)) if self.bytes_up else None,
             epsilon_table=self.epsilon_table,
             epsilon_both=self.epsilon_both,
+            epsilon_both_worst=self.epsilon_both_worst,
         )
 
     def charge(self, job: Job, table: Job | None, consortium: Consortium) -> None:
@@ -118,7 +120,9 @@ class _Tally:
         self.epsilon_worst = job.privacy.epsilon_worst
         if table is not None:
             self.epsilon_table = table.privacy.epsilon
-            self.epsilon_both = max(self.epsilon_both or 0.0, spent(consortium))
+            both, worst = spent(consortium)
+            self.epsilon_both = max(self.epsilon_both or 0.0, both)
+            self.epsilon_both_worst = max(self.epsilon_both_worst or 0.0, worst)
 
 
 def run(

@@ -149,13 +149,16 @@ def private(result: Result) -> bool:
 def tables(result: Result) -> list[str]:
     """What the tables cost by which features were scaled, beside what training cost.
 
-    >>> row = Row(arm="local", scores=(1.0,), epsilon=3.0, epsilon_table=1.0, epsilon_both=3.4)
-    >>> tables(Result(name="x", rows=(row,), delta=1e-5, seeds=(0,)))
-    ['local: ε 3 for training and 1 for the table that scales its features; 3.4 in ledgers']
+    >>> both = {"epsilon_table": 1.0, "epsilon_both": 3.4, "epsilon_both_worst": 5.2}
+    >>> row = Row(arm="distributed", scores=(1.0,), epsilon=3.0, **both)
+    >>> (line,) = tables(Result(name="x", rows=(row,), delta=1e-5, seeds=(0,)))
+    >>> line.split("; ")[1]
+    '3.4 in ledgers, 5.2 if all others collude'
     """
     return [
         f"{row.arm}: ε {epsilon(row.epsilon)} for training and {epsilon(row.epsilon_table)} for"
-        f" the table that scales its features; {epsilon(row.epsilon_both)} in ledgers"
+        f" the table that scales its features; {epsilon(row.epsilon_both)} in ledgers,"
+        f" {epsilon(row.epsilon_both_worst)} if all others collude"
         for row in ordered(result.rows)
         if row.epsilon_table is not None
     ]

@@ -77,6 +77,7 @@ def test_json_has_every_key_and_the_values() -> None:
                 "bytes_up_per_round": 4096,
                 "epsilon_table": None,
                 "epsilon_both": None,
+                "epsilon_both_worst": None,
             },
             {
                 "arm": "pooled",
@@ -89,6 +90,7 @@ def test_json_has_every_key_and_the_values() -> None:
                 "bytes_up_per_round": None,
                 "epsilon_table": None,
                 "epsilon_both": None,
+                "epsilon_both_worst": None,
             },
         ],
     }

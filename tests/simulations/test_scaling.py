@@ -15,6 +15,7 @@ import fedward
 from learning.artefact import load
 from protocol.errors import InputError
 from simulations.config import read_simulation
+from simulations.wording import epsilon
 from tests.consortium import records, schema
 
 COMMON = {"dataset": "sepsis", "intended_use": "tests only", "schema": schema(), "sites": []}
@@ -64,6 +65,9 @@ def test_the_table_comes_first_and_both_epsilons_are_printed(tmp_path: Path) -> 
     assert (private["epsilon"], private["epsilon_table"]) == (3.0, 2.0)
     # Two Gaussian releases compose to less than the sum, and to more than either.
     assert 3.0 < private["epsilon_both"] < 5.0
+    assert private["epsilon_both"] < private["epsilon_worst"] < private["epsilon_both_worst"]
+    assert clear["epsilon_both_worst"] is None
+    assert f"{epsilon(private['epsilon_both_worst'])} if all others collude" in told
     north = kept / "distributed-3-seed-0" / "north"
     table, model = (load(north / "models" / name / "1") for name in ("sepsis-table", "sepsis-risk"))
     scaled = model.card.schema
@@ -78,6 +82,7 @@ def test_the_table_comes_first_and_both_epsilons_are_printed(tmp_path: Path) -> 
     [
         ({"simulation": {"statistics": None}}, "job 'sepsis-table', by which .* found none"),
         ({"table": {"name": "another"}}, "job 'sepsis-table', by which .* found 'another'"),
+        ({"table": {"privacy": {"mode": "none"}}}, "expected a number, as arm 'distrib"),
         ({"job": {"scaling": None}}, "expected scaling: {statistics: sepsis-table} in the job"),
     ],
 )
