@@ -68,10 +68,10 @@ def _union(parts: Sequence[Records]) -> Records:
 
 
 def _fitted(task: Task, records: Records, most_steps: int) -> FloatVector:
-    """The optimum, or a network after as many steps as kept patients ask for.
+    """The optimum, or a network after as many steps as the patients kept aside ask for.
 
-    First weights that are drawn break the symmetry between hidden units. So where equal seeds or
-    others give the same ones, there are none, and the loss has one optimum.
+    Hidden units need first weights that are drawn, or they would stay alike. A model whose first
+    weights are the same for every seed has none, and its loss has one optimum.
     """
     if not np.array_equal(task.initial(0), task.initial(1)):
         most_steps = _best_steps(task, records, most_steps)
