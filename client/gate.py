@@ -43,9 +43,9 @@ def check_gate(
     if isinstance(about, Delivery) and name not in (*about.holders, *about.recipients):
         # The coordinator asks every node that is connected, to find those that it means.
         raise RefusalError(Code.ROSTER, f"delivery {about.title!r} does not ask this hospital")
-    known = _remember(arrival, config, folder, now)
     if arrival.packet.kind == Stop.KIND:
         return
+    known = _remember(arrival, config, folder, now)
     what = f"{arrival.kind} {known.name!r}"
     if known.decision == "waiting":
         raise RefusalError(
@@ -64,6 +64,8 @@ def _remember(arrival: Arrival, config: NodeConfig, folder: StateFolder, now: da
     known = folder.load_job(about.digest)
     if known is not None:
         return known
+    # Whoever signs can ask for as many as they like, and what is remembered stays.
+    _check_disk(config, folder)
     asked = Asked(
         digest=about.digest,
         name=arrival.title,
@@ -80,6 +82,10 @@ def _check_room(config: NodeConfig, folder: StateFolder) -> None:
     """Refuse a new job while the node is paused or the disk is full."""
     if folder.paused:
         raise RefusalError(Code.BUSY, "this node is paused", remedy="fedward client resume CONFIG")
+    _check_disk(config, folder)
+
+
+def _check_disk(config: NodeConfig, folder: StateFolder) -> None:
     free_mb = shutil.disk_usage(folder.path).free // _MEGABYTE
     if free_mb < config.disk_mb:
         raise RefusalError(

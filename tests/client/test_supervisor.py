@@ -227,6 +227,8 @@ def test_no_job_begins_on_a_full_disk(scene: Setting) -> None:
 
     assert stage.code(stage.say(stage.enrol())) == "busy"
     assert "too full" in stage.journal()
+    # Nor is it remembered, by which whoever signs jobs could fill the disk further.
+    assert stage.folder.known() == []
 
 
 def test_a_child_that_died_is_an_error_now_and_another_child_next(scene: Setting) -> None:
