@@ -22,7 +22,9 @@ from learning.lora_module import frozen_model
 from learning.networks import set_weights
 from learning.pretrained import ENVIRONMENT, FILES, folder_digest, open_pretrained
 from learning.task import Finding, Task, load_task
+from learning.trainer import chunk_of
 from privacy.engine import Engine
+from privacy.gradients import bytes_per_record, values_per_record
 from privacy.guards import run_guards
 from privacy.plan import PrivacyRequest
 from privacy.probes import single_gradients
@@ -350,3 +352,23 @@ def test_adapters_of_two_modules_are_apart(base: Path) -> None:
     with torch.no_grad():
         next(one.parameters()).fill_(1.0)
     assert not bool((next(other.parameters()) == 1.0).any())
+
+
+def test_the_frozen_model_counts_in_what_goes_through_it_together(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = case(base).build()
+    model = task.model()
+    records = task.generate(6, np.random.default_rng(0))
+    inputs = torch.from_numpy(records.x_NF)
+    # Attention's weights of both layers, which no layer that is trained takes in or gives.
+    attention = 2 * SIZES["num_attention_heads"] * 8 * 8
+    assert bytes_per_record(model, inputs) > 8 * (attention + values_per_record(model, inputs))
+    shown = [inputs.shape[1]]
+    for layer in model.modules():
+        if not [*layer.children()]:
+            layer.register_forward_hook(lambda _, __, output: shown.append(output.numel()))
+    model(inputs[:1])
+    # Two records of what the model shows; with the frozen layers not even one.
+    monkeypatch.setattr("learning.trainer.CHUNK_VALUES", 2 * sum(shown))
+    assert chunk_of(model, inputs.shape[1]) == 1
