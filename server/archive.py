@@ -74,7 +74,7 @@ class Archive:
         Raises:
             InputError: There is none, or more than one.
         """
-        found = [folder for folder in self.jobs() if _fits(folder, wanted)]
+        found = self.look_up(wanted)
         if len(found) == 1:
             return found[0]
         names = ", ".join(folder.path.name for folder in found or self.jobs())
@@ -83,6 +83,10 @@ class Archive:
             expected=f"one of {names}" if names else "a job; none was launched here",
             remedy="name it by its folder" if found else None,
         )
+
+    def look_up(self, wanted: str) -> tuple[JobFolder, ...]:
+        """Jobs of a name, of a folder's name or of the first digits of a digest."""
+        return tuple(folder for folder in self.jobs() if _fits(folder, wanted))
 
     def jobs(self) -> tuple[JobFolder, ...]:
         """All jobs, in the order in which they were launched; not what `damaged` names."""

@@ -14,7 +14,9 @@ from protocol.config import parse
 from protocol.deliveries import Delivery
 from protocol.errors import FedwardError, InputError, IntegrityError
 from protocol.keyfile import save_secret, sync_folder
+from server.archive import Archive
 from server.config import Folder
+from server.job_folder import JobFolder
 from server.run_folder import RunFolder, load_whole, replace_whole
 
 DELIVERY = "delivery.json"
@@ -146,10 +148,9 @@ class DeliveryArchive:
         going = (one for one in self.deliveries() if not (one.path / OUTCOME).exists())
         return tuple(going)
 
-    def look_up(self, wanted: str) -> DeliveryFolder | None:
-        """The one delivery of a folder's name or of the first digits of a digest, if there is."""
-        found = [one for one in self.deliveries() if one.fits(wanted)]
-        return found[0] if len(found) == 1 else None
+    def look_up(self, wanted: str) -> tuple[DeliveryFolder, ...]:
+        """Deliveries of a folder's name or of the first digits of a digest."""
+        return tuple(one for one in self.deliveries() if one.fits(wanted))
 
     def find(self, digest: str) -> DeliveryFolder:
         """The delivery of a digest.
@@ -157,12 +158,35 @@ class DeliveryArchive:
         Raises:
             InputError: There is none.
         """
-        found = self.look_up(digest)
-        if found is None:
-            raise InputError(
-                f"{digest[:12]}: no such delivery", remedy="see them with: fedward server history"
-            )
-        return found
+        for found in self.look_up(digest):
+            return found
+        raise InputError(
+            f"{digest[:12]}: no such delivery", remedy="see them with: fedward server history"
+        )
+
+
+def find_either(folder: Folder, wanted: str) -> JobFolder | DeliveryFolder:
+    """The job or the delivery that somebody means.
+
+    Args:
+        folder: The coordinator's folder.
+        wanted: A job's name, a folder's name, or the first digits of a digest.
+
+    Raises:
+        InputError: There is none, or more than one.
+    """
+    archive = Archive(folder.jobs)
+    jobs, deliveries = archive.look_up(wanted), DeliveryArchive(folder).look_up(wanted)
+    if not deliveries:
+        return archive.find(wanted)
+    if len(deliveries) > 1 or jobs:
+        names = ", ".join(one.path.name for one in (*jobs, *deliveries))
+        raise InputError(
+            f"{wanted}: more than one job or delivery",
+            expected=f"one of {names}",
+            remedy="name it by its folder",
+        )
+    return deliveries[0]
 
 
 def _holds(folder: DeliveryFolder) -> bool:

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from server.archive import Archive
 from server.config import Folder
-from server.delivery_folder import DeliveryArchive, DeliveryFolder
+from server.delivery_folder import DeliveryFolder, find_either
 from server.delivery_view import delivery_line
 from server.delivery_view import follow as follow_delivery
 from server.follow import LOOK_S, follow
@@ -37,12 +36,10 @@ def log(
     hospitals, seconds, bytes, and pooled metrics where they are published.
     """
     folder = Folder.open(server)
-    delivery = DeliveryArchive(folder).look_up(job)
-    if delivery is not None:
-        _log_delivery(folder, delivery, watch=watch, as_json=as_json)
-        return
-    kept = Archive(folder.jobs).find(job)
-    if as_json:
+    kept = find_either(folder, job)
+    if isinstance(kept, DeliveryFolder):
+        _log_delivery(folder, kept, watch=watch, as_json=as_json)
+    elif as_json:
         _print_lines(kept, watch=watch)
     elif watch:
         follow(folder, kept, Console())

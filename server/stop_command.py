@@ -11,9 +11,8 @@ from rich.console import Console
 
 from protocol.errors import InputError
 from protocol.lockfile import is_locked
-from server.archive import Archive
 from server.config import Folder
-from server.delivery_folder import DeliveryArchive, DeliveryFolder
+from server.delivery_folder import DeliveryFolder, find_either
 from server.delivery_view import DeliveryRecord
 from server.history import Record
 from server.job_folder import JobFolder
@@ -69,14 +68,13 @@ def resume(job: Job, *, server: Server = DEFAULT, as_json: Json = False) -> None
 
 
 def _unfinished(folder: Folder, name: str) -> JobFolder | DeliveryFolder:
-    delivery = DeliveryArchive(folder).look_up(name)
-    kept = Archive(folder.jobs).find(name) if delivery is None else delivery
+    kept = find_either(folder, name)
     if kept.outcome is not None:
         raise InputError(
             f"{kept.title} has ended",
             found=kept.outcome.status,
             remedy="launch it again with fedward run; it is a new job then, with its own budget"
-            if delivery is None
+            if isinstance(kept, JobFolder)
             else "deliver the model again; who has it stores no second version",
         )
     return kept

@@ -233,6 +233,20 @@ class TestOtherCommands:
         kept.save_outcome(DONE)
         assert "offered" in told(folder, "server", "log", kept.digest[:8], "--follow")
 
+    def test_a_name_of_two_ends_neither(
+        self, folder: Folder, job: Job, consortium: Consortium
+    ) -> None:
+        kept, other = (launch(folder, consortium, job, nonce=digit * 32) for digit in "01")
+        keep(folder, consortium, replace(job, name=kept.digest[:8]), status="failed")
+
+        for verb in ("stop", "log"):
+            done = run(folder, "server", verb, kept.digest[:8])
+            assert "more than one job or delivery" in str(done.exception)
+            assert kept.path.name in str(done.exception)
+        assert not kept.stop_requested
+        told(folder, "server", "stop", kept.path.name, "--wait", "0")
+        assert (kept.stop_requested, other.stop_requested) == (True, False)
+
     def test_stop(self, folder: Folder, job: Job, consortium: Consortium) -> None:
         kept = launch(folder, consortium, job)
         assert "will be stopped" in told(folder, "server", "stop", kept.path.name, "--wait", "0")
