@@ -59,10 +59,12 @@ def draw(
         if isinstance(one, Levels) or one.bins
     ]
     rows, tall = math.ceil(len(panels) / ACROSS), CURVES_IN if table.curves else 0.0
-    height = HEAD_IN + tall + rows * PANEL_IN
+    height = HEAD_IN + (tall + rows * PANEL_IN or PANEL_IN)
     figure = Figure(figsize=(WIDTH_IN, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     ratios = [tall] * bool(table.curves) + [PANEL_IN] * rows
+    if not ratios:
+        return _nothing(figure, title)
     grid = figure.add_gridspec(len(ratios), ACROSS, height_ratios=ratios)
     if table.curves:
         _curves(_axes(figure.add_subplot(grid[0, :])), table, truth)
@@ -73,7 +75,7 @@ def draw(
             _levels(axes, one, other if isinstance(other, Levels) else None)
         else:
             _number(axes, one, other if isinstance(other, Number) else None)
-    if against is not None:
+    if against is not None and panels:
         name, reference = against
         _mark(figure, table, reference, name)
     told = "bars: what was released; whiskers: 95 % of what the noise may have done"
@@ -82,6 +84,13 @@ def draw(
     figure.suptitle(
         f"{title}\n{told}", x=0.01, ha="left", fontsize=10.5, color=INK, parse_math=False
     )
+    return figure
+
+
+def _nothing(figure: Figure, title: str) -> Figure:
+    """The picture of a table of numbers alone that were counted in no bins."""
+    told = f"{title}\nnothing to draw: the job counted in no bins (bins: 0) and has no curves"
+    figure.suptitle(told, x=0.01, ha="left", fontsize=10.5, color=INK, parse_math=False)
     return figure
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import fedward
 from learning.pooled_statistics import Statistics
 from learning.schema import Schema
+from learning.tables import table_one
 from protocol.config import parse
 from protocol.errors import FedwardError, InputError
 from server.archive import Archive
@@ -136,6 +137,19 @@ def test_a_picture_is_drawn(folder: Folder, finished: JobFolder, tmp_path: Path)
     done = ask(folder, finished.path.name, *words)
     assert done.exit_code == 0, done.exception
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_without_any_bins_has_a_picture_that_says_so() -> None:
+    schema = {
+        "columns": [{"name": "age", "kind": "number", "low": 0, "high": 120}],
+        "label": {"name": "beds", "low": 0, "high": 40},
+    }
+    task = Statistics.from_options({"bins": 0}, parse(Schema, schema, "schema"))
+    found = table_one(task, task.initial(0), 1.0)
+    for against in (None, ("it", found)):
+        figure = draw(found, "beds", against=against)
+        assert figure.axes == []
+        assert "counted in no bins" in figure.get_suptitle()
 
 
 def test_what_is_hidden_is_said_and_curves_end_each_where_they_must(
