@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from client.hospital import Hospital
 from client.release import Releaser
 from client.session import Session
-from learning.artefact import save, verify, versions
-from learning.card import Digests, Guarantee, ModelCard
+from learning.artefact import save
+from learning.card import Guarantee
+from learning.finished import card_of, find_model, stated
 from learning.importance import importance
 from learning.pooled_statistics import Statistics
-from learning.promotion import next_version
 from learning.tables import table_one
 from learning.task import FloatVector, Metric, load_task
 from privacy.accounting import SLACK, Event, epsilon
 from privacy.plan import DpPlan
-from protocol.errors import FedwardError, InputError
+from protocol.errors import InputError
 from protocol.jobs import Job
 from protocol.tensors import weights_digest
 
@@ -51,17 +50,6 @@ def finish(hospital: Hospital, releaser: Releaser, save_session: Callable[[Sessi
     hospital.forget()
 
 
-def find_model(store: Path, job: Job) -> Path | None:
-    """The folder of the model that a job made, None where there is none that holds."""
-    for version in reversed(versions(store, job.name)):
-        place = store / job.name / str(version)
-        # A model that was damaged is the business of whoever predicts with it.
-        with suppress(FedwardError):
-            if verify(place).digests.job == job.digest:
-                return place
-    return None
-
-
 def store_model(hospital: Hospital, releaser: Releaser) -> Path:
     """Write the finished model and its card into this hospital's store, signed by its node.
 
@@ -73,24 +61,14 @@ def store_model(hospital: Hospital, releaser: Releaser) -> Path:
     noise = _noise(releaser)
     account = hospital.ledger.account(job.digest)
     attempts = 0 if account is None else account.least_used["update"]
-    card = ModelCard(
-        name=job.name,
-        version=next_version(hospital.models, job.name),
-        created=hospital.clock().isoformat(timespec="seconds"),
-        intended_use=job.intended_use,
-        task=job.task,
-        schema=job.schema,
-        strategy=job.strategy,
-        rounds=job.training.rounds,
+    card = card_of(
+        job,
+        weights,
+        store=hospital.models,
+        now=hospital.clock(),
         cohort_size=releaser.cohort.size,
         privacy=guarantee(job, attempts),
         metrics=_metrics(releaser, noise),
-        digests=Digests(
-            job=job.digest,
-            roster=job.roster,
-            layout=job.layout,
-            weights=weights_digest(weights),
-        ),
         importance=importance_of(job, weights),
         noise=noise,
     )
@@ -129,21 +107,11 @@ def importance_of(job: Job, weights: FloatVector) -> Mapping[str, float]:
 
 def guarantee(job: Job, attempts: int) -> Guarantee:
     """What the job stated and what it came to, for the model's card."""
-    privacy = job.privacy
-    stated = Guarantee(mode=privacy.mode, unit=privacy.unit, delta=privacy.delta)
-    if privacy.mode == "none":
-        return stated
+    found = stated(job)
+    if found.mode == "none":
+        return found
     settled, settled_worst = settled_epsilons(job, attempts)
-    evaluated = privacy.evaluation is not None
-    return replace(
-        stated,
-        epsilon=privacy.epsilon,
-        epsilon_worst=privacy.epsilon_worst,
-        epsilon_settled=settled,
-        epsilon_settled_worst=settled_worst,
-        epsilon_evaluation=privacy.epsilon_evaluation if evaluated else None,
-        epsilon_evaluation_worst=privacy.epsilon_evaluation_worst if evaluated else None,
-    )
+    return replace(found, epsilon_settled=settled, epsilon_settled_worst=settled_worst)
 
 
 def settled_epsilons(job: Job, attempts: int) -> tuple[float, float]:

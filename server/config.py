@@ -28,6 +28,7 @@ class ServerConfig:
         tls: Folder of the certificates and their keys.
         roster: The signed roster.
         jobs: Folder with one folder for each job.
+        models: Store of the models that hospitals hand over.
         state: What the running coordinator keeps: the SuperLink's database and the logs.
         webhook: URL that is told when a job or delivery ends and when a hospital is lost.
         patience_s: Seconds that a job waits for hospitals to come, or to come back.
@@ -40,6 +41,7 @@ class ServerConfig:
     tls: Path = Path("tls")
     roster: Path = Path("roster.json")
     jobs: Path = Path("jobs")
+    models: Path = Path("models")
     state: Path = Path("state")
     webhook: str | None = None
     patience_s: float = 600.0
@@ -134,6 +136,11 @@ class Folder:
     def jobs(self) -> Path:
         """Base folder of the archive of jobs."""
         return self.path(self.config.jobs)
+
+    @property
+    def models(self) -> Path:
+        """Store of the models that hospitals hand over, as a hospital's own is."""
+        return self.path(self.config.models)
 
     @property
     def state(self) -> Path:

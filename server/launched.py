@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import Context
@@ -25,6 +26,7 @@ from server.course import Course
 from server.delivering import Delivering, Handing
 from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
 from server.exchange import Exchange
+from server.finished import store_model
 from server.launch import Launch, Patience
 from server.presence import hold
 
@@ -80,7 +82,10 @@ def carry_out(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) 
         )
         child = SumProcess() if kept.job.encryption.scheme == "bfv" else nullcontext()
         with child as sums:
-            kept.save_outcome(Course(launch, Exchange(grid, poll_s=poll_s), sums, kept).run())
+            outcome = Course(launch, Exchange(grid, poll_s=poll_s), sums, kept).run()
+        # First, and once: after the outcome nobody would come back to do it.
+        store_model(folder.models, kept.job, outcome, key, datetime.now(UTC))
+        kept.save_outcome(outcome)
 
 
 def deliver(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:

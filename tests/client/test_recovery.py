@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import client.finish
-from client.finish import find_model
 from learning.artefact import verify, versions
+from learning.finished import find_model
 from protocol.canonical import from_canonical, to_canonical
 from protocol.errors import Code
 from protocol.messages import Enrolled, Packet, Share, Shared, Step, Stepped, Stop, Stopped
