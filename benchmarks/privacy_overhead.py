@@ -45,6 +45,7 @@ from protocol.errors import InputError
 
 Vector = npt.NDArray[np.float64]
 CLIP = 1.0
+TARGET_MIB = 2000
 ALL = slice(None)
 OPACUS = ("opacus hooks", "opacus ghost")
 OPACUS_64 = ("opacus64 hooks", "opacus64 ghost")
@@ -365,7 +366,7 @@ def as_row(line: Result, lines: Sequence[Result]) -> Row:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; exit code 1 where images take more memory than is allowed."""
     parser = parser_of(__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
@@ -389,8 +390,18 @@ def main() -> None:
         target=arguments.json,
         packages=("numpy", "torch", "opacus"),
         headings=HEADINGS,
-        notes=[f"{sum(os.times()[:4]):.0f} s of one processor in all."],
+        notes=[
+            f"{sum(os.times()[:4]):.0f} s of one processor in all.",
+            f"At most {TARGET_MIB:,} MiB are allowed to a process that sums images privately.",
+        ],
     )
+    sys.exit(any(map(too_large, lines)))
+
+
+def too_large(line: Result) -> bool:
+    """Whether the engine takes more memory for images than is allowed."""
+    engine = line.model == "imaging" and line.method.startswith("engine")
+    return engine and (line.peak_mib or 0) > TARGET_MIB
 
 
 if __name__ == "__main__":
