@@ -13,7 +13,8 @@ from protocol.jobs import Publication
 from protocol.signing import SigningKey
 from server.finished import store_model
 from server.launch import Outcome
-from tests.server.test_course import Bench, models
+from tests.server.test_course import Bench
+from tests.simulations.runs import models
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEY = SigningKey.generate()
