@@ -39,6 +39,9 @@ class _Waiting:
 class Batcher:
     """Collects what is asked in one turn of the event loop, or while a batch is under way.
 
+    The first of a turn is answered at once, since mostly it is the only one; those that come in the
+    same turn are answered together at its end.
+
     Args:
         answer: What to say of a table.
         most_rows: Largest batch; a request is never split.
@@ -65,12 +68,15 @@ class Batcher:
             rows: How long they are.
             cells: How many numbers and texts that is.
         """
-        loop = asyncio.get_running_loop()
-        one = _Waiting(table=table, rows=rows, cells=cells, future=loop.create_future())
-        self._waiting.append(one)
-        if not self._busy:
+        loop, first = asyncio.get_running_loop(), not self._busy
+        if first:
             self._busy = True
             loop.call_soon(self._run)
+        if first and cells <= SMALL:
+            self.told(1, rows)
+            return self.answer(table)
+        one = _Waiting(table=table, rows=rows, cells=cells, future=loop.create_future())
+        self._waiting.append(one)
         return await one.future
 
     def _run(self) -> None:

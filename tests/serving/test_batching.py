@@ -42,34 +42,39 @@ def asked(tables: Sequence[Mapping[str, Any]], most_rows: int = 8) -> tuple[list
 
 
 @pytest.mark.parametrize("kind", [np.array, list, lambda x: np.array(x)[:, None]])
-def test_requests_of_one_turn_are_one_batch(kind: Any) -> None:
-    answers, batches = asked([{"x": kind([1.0, 2.0])}, {"x": kind([3.0])}, {"x": kind([4.0])}])
-    assert answers == [[2.0, 4.0], [6.0], [8.0]]
-    assert batches == [3]
+def test_requests_of_one_turn_but_the_first_are_one_batch(kind: Any) -> None:
+    tables = [kind([0.0]), kind([1.0, 2.0]), kind([3.0]), kind([4.0])]
+    answers, batches = asked([{"x": table} for table in tables])
+    assert answers == [[0.0], [2.0, 4.0], [6.0], [8.0]]
+    assert batches == [1, 3]
 
 
 def test_matrices_are_joined_as_matrices() -> None:
     tables = [MatrixTable(("x",), np.array([[value, 0.5]])) for value in (1.0, 2.0)]
-    assert asked(tables)[0] == [[2.0, 1.0], [4.0, 1.0]]
-    assert asked([*tables, {"x": np.array([7.0])}])[0][2] == [14.0]
+    first = {"x": np.zeros(1)}
+    assert asked([first, *tables])[0][1:] == [[2.0, 1.0], [4.0, 1.0]]
+    assert asked([first, *tables, {"x": np.array([7.0])}])[0][3] == [14.0]
 
 
 def test_a_batch_has_no_more_rows_than_allowed_and_no_request_is_split() -> None:
-    answers, batches = asked([{"x": np.ones(size)} for size in (5, 3, 1, 20, 1)])
-    assert [len(one) for one in answers] == [5, 3, 1, 20, 1]
-    assert batches == [2, 1, 1, 1]
+    answers, batches = asked([{"x": np.ones(size)} for size in (9, 5, 3, 1, 20, 1)])
+    assert [len(one) for one in answers] == [9, 5, 3, 1, 20, 1]
+    assert batches == [1, 2, 1, 1, 1]
 
 
 def test_a_request_that_fails_spoils_no_other() -> None:
-    (good, bad, fine), batches = asked([{"x": np.array([v])} for v in (1.0, -1.0, 2.0)])
-    assert (good, fine) == ([2.0], [4.0])
-    assert isinstance(bad, ValueError)
-    assert batches == [3]
+    for first in (7.0, -7.0):
+        values = (first, 1.0, -1.0, 2.0)
+        (alone, good, bad, fine), batches = asked([{"x": np.array([v])} for v in values])
+        assert (good, fine) == ([2.0], [4.0])
+        assert isinstance(bad, ValueError)
+        assert isinstance(alone, ValueError) == (first < 0)
+        assert batches == [1, 3]
 
 
 def test_series_of_different_lengths_are_answered_apart() -> None:
-    answers, _ = asked([{"x": np.full((1, length), 3.0)} for length in (2, 4)])
-    assert answers == [[6.0], [6.0]]
+    answers, _ = asked([{"x": np.full((1, length), 3.0)} for length in (1, 2, 4)])
+    assert answers == [[6.0]] * 3
 
 
 def test_a_large_batch_leaves_the_loop_free_and_small_ones_follow() -> None:
