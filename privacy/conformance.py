@@ -160,7 +160,7 @@ def _check_ranges(release: Release, name: str, delta: float) -> None:
 
 
 def _check_stated(release: Release, sigma: float, stated: float, name: str, delta: float) -> None:
-    require(0 < stated <= MAX_EPSILON, name, f"0 to {MAX_EPSILON:g}", stated)
+    require(0 < stated <= MAX_EPSILON, name, f"above 0, up to {MAX_EPSILON:g}", stated)
     event = Event(sigma, release.sampling_rate, release.runs)
     given = epsilon([event], delta_left(release, delta))
     require(given <= stated * (1 + TOLERANCE), name, f"at least {given:.6g}", stated)

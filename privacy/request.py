@@ -68,7 +68,8 @@ class PrivacyRequest:
             raise InputError("privacy.evaluation_epsilon", expected="nothing in mode none")
         for name in ("epsilon", "evaluation_epsilon"):
             value = getattr(self, name)
-            require(value is None or 0 < value <= MAX_EPSILON, name, f"0 to {MAX_EPSILON}", value)
+            sane = value is None or 0 < value <= MAX_EPSILON
+            require(sane, name, f"above 0, up to {MAX_EPSILON:g}", value)
         deltas = f"{MIN_DELTA} to {MAX_DELTA}"
         require(MIN_DELTA <= self.delta <= MAX_DELTA, "delta", deltas, self.delta)
         require(self.colluding_sites >= 0, "colluding_sites", ">= 0", self.colluding_sites)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from protocol.errors import InputError
 from simulations.config import Engine, Simulation, read_simulation
-from simulations.output import Json, Quiet, folder_for, tell
+from simulations.output import Json, Quiet, check_folder, folder_for, tell
 
 BUILT_IN = (
     "demo",
@@ -54,6 +54,8 @@ def simulate(
     """
     chosen = _chosen(config, seeds=seeds, engine=engine)
     folder = folder_for(out or chosen.config.output, Path("results") / chosen.config.name)
+    if keep is not None:
+        check_folder(keep, "another --keep")
     console = Console(stderr=True, quiet=as_json or quiet)
     if chosen.request.task.name == "statistics":
         _describe(chosen, console, folder, keep=keep, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from protocol.config import read
 from protocol.errors import InputError
-from protocol.jobs import Mode, Named, Publication, Site
+from protocol.jobs import NAME, Mode, Named, Publication, Site
 from server.requests import EncryptionRequest, JobRequest, TrainingRequest, read_request
 from simulations.partition import Partition
 
@@ -118,6 +118,12 @@ class SimulationConfig:
                 raise InputError(name, expected=f">= {least}", found=str(value))
         if not self.arms:
             raise InputError("arms", expected="at least one")
+        if not NAME.fullmatch(self.name):
+            raise InputError("name", expected="a name such as sepsis-2", found=self.name)
+        if not 0 <= self.test_fraction < 1:
+            raise InputError(
+                "test_fraction", expected="0 <= x < 1", found=f"{self.test_fraction:g}"
+            )
 
     @property
     def seed_list(self) -> tuple[int, ...]:

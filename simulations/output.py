@@ -35,10 +35,19 @@ def folder_for(asked: Path | None, otherwise: Path) -> Path:
         InputError: A file stands in the way.
     """
     folder = asked or otherwise
+    check_folder(folder, "--out")
+    return folder
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be.
+
+    Raises:
+        InputError: A file stands in the way.
+    """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise InputError(f"{folder}: {place} is no folder", remedy="choose --out")
-    return folder
+            raise InputError(f"{folder}: {place} is no folder", remedy=f"choose {option}")
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> tuple[Path, ...]:

@@ -205,7 +205,27 @@ class _Bench:
         self._keep = keep
         self._shares = dealt(self._config, data, task, seed)
         with tempfile.TemporaryDirectory(prefix="fedward-") as folder:
-            self.splits: Mapping[str, Split] = self._found(Path(folder)).splits(task)
+            consortium = self._found(Path(folder))
+            self.splits: Mapping[str, Split] = consortium.splits(task)
+            self._check_arms(consortium)
+
+    def _check_arms(self, consortium: Consortium) -> None:
+        """Refuse an arm that cannot run before any other has run for minutes.
+
+        Raises:
+            InputError: Names the arm.
+        """
+        if self._simulation.statistics is not None:
+            return  # what a job scales by is known when its table is
+        for arm in self._config.arms:
+            if arm.arm in FEDERATED:
+                try:
+                    resolve(
+                        self._simulation.job_request(arm, declared(self.splits)),
+                        consortium.origin(),
+                    )
+                except InputError as error:
+                    raise error.at(f"arm {arm.arm!r}") from error
 
     def summaries(self) -> tuple[HospitalSummary, ...]:
         """What the simulation may say of its hospitals, since their data are public."""

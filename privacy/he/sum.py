@@ -188,6 +188,8 @@ class SumProcess:
                 bufsize=0,
                 cwd="/",
                 env=_ENVIRONMENT,
+                # A terminal's Ctrl-C is for the parent; this one ends with it, and says nothing.
+                start_new_session=True,
             )
         return self._process
 

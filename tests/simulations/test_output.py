@@ -26,19 +26,28 @@ def test_a_file_in_the_way_is_said(tmp_path: Path, below: str) -> None:
         folder_for(taken / below, tmp_path)
 
 
-@pytest.mark.parametrize("command", ["simulate demo", "simulate statistics", "audit audit"])
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        ("simulate demo --out", "choose --out"),
+        ("simulate demo --keep", "choose another --keep"),
+        ("simulate statistics --out", "choose --out"),
+        ("audit audit --out", "choose --out"),
+    ],
+)
 def test_no_command_works_for_results_that_cannot_be_written(
     tmp_path: Path,
     command: str,
+    remedy: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")
-    monkeypatch.setattr("sys.argv", ["fedward", *command.split(), "--out", str(taken)])
+    monkeypatch.setattr("sys.argv", ["fedward", *command.split(), str(taken)])
     with pytest.raises(SystemExit) as end:
         fedward.main()
     assert end.value.code == 2
     # The work would have said first what it does.
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("taken is no folder; choose --out")
+    assert line.endswith(f"taken is no folder; {remedy}")

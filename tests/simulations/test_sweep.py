@@ -169,7 +169,8 @@ def test_a_table_for_people(
     ("changes", "words"),
     [
         ({"arms": [{"arm": "pooled", "epsilom": 1}]}, ("epsilom", "epsilon")),
-        ({"hospitals": 2}, ("number of sites", "found 2")),
+        ({"hospitals": 2}, ("arm 'distributed'", "number of sites", "found 2")),
+        ({"test_fraction": 1.5}, ("simulation.yaml", "test_fraction", "1.5")),
         ({"arms": [{"arm": "distributed", "epsilon": 0}]}, ("epsilon", "0")),
         ({"arms": [{"arm": "distributed", "epsilon": -1}]}, ("epsilon", "-1")),
         ({"task": {"name": "diagnosis", "options": {"model": "forest"}}}, ("model",)),
@@ -177,7 +178,7 @@ def test_a_table_for_people(
         ({"data": {"path": "nowhere.csv"}}, ("nowhere.csv",)),
         ({"job": "nowhere.yaml"}, ("nowhere.yaml",)),
     ],
-    ids=["key", "two hospitals", "zero", "negative", "model", "task", "file", "job"],
+    ids=["key", "two hospitals", "fraction", "zero", "negative", "model", "task", "file", "job"],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
     changes: dict[str, object],
@@ -196,6 +197,19 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+def test_an_arm_that_cannot_run_is_refused_before_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = command(monkeypatch, capsys, "simulate", str(files(tmp_path, hospitals=2)))
+    assert code == 2
+    assert "run 1 of" not in err
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name such as"):
+        replace(simulation(tmp_path).config, name="../evil")
 
 
 def test_an_unsupported_layer_is_named_with_what_to_use_instead(

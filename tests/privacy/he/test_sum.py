@@ -236,6 +236,12 @@ def test_the_child_inherits_nothing(
         assert str(held.name) not in links
 
 
+def test_who_interrupts_in_a_terminal_interrupts_no_child() -> None:
+    with SumProcess() as process:
+        assert process.pid is not None
+        assert os.getsid(process.pid) == process.pid
+
+
 def test_a_public_import_brings_no_secret_role_and_little_else() -> None:
     program = (
         "import sys; import privacy.he.child; print('child', *sys.modules);"
