@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from client.data.source import BATCH_ROWS
+from client.data.source import BATCH_ROWS, DroppedError
 from learning.task import Table
 from protocol.errors import InputError
 
@@ -71,6 +71,9 @@ class CsvSource:
                 except csv.Error as error:
                     raise reader.problem("is no CSV", found=str(error)) from None
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and path != self.path:
+                # A server that keeps rows for a while removes the oldest file at any time.
+                raise DroppedError(f"{path}: removed while its folder was read") from None
             raise InputError(f"{path}: cannot be read", found=error.strerror) from error
 
     def _header(self, reader: _Reader) -> list[str]:

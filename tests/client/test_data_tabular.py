@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client.data.mapped import Mapped
-from client.data.source import Source
+from client.data.source import DroppedError, Source
 from client.data.source import read as read_all
 from client.data.tabular import CsvSource
 from protocol.errors import InputError
@@ -158,3 +158,15 @@ def test_a_folder_is_read_in_the_order_of_its_files_names(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"3\.csv: another header") as caught:
         read(tmp_path, "a")
     assert "4711" not in str(caught.value)
+
+
+def test_a_folder_whose_oldest_file_is_removed_meanwhile_is_read_again(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.csv").write_text(f"age\n{ord(name)}\n")
+    source = CsvSource(tmp_path)
+    batches = source.batches(["age"])
+    assert next(batches) == {"age": ["97"]}
+    (tmp_path / "b.csv").unlink()
+    with pytest.raises(DroppedError, match="removed while its folder was read"):
+        next(batches)
+    assert read_all(source, ["age"]) == {"age": ["97", "99"]}
