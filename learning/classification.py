@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from learning.invented import invent, invented_patients
 from learning.outcomes import Outcome
 from learning.outputs import Answers, Output
-from learning.preprocess import invent, invented_patients
 from learning.schema import Schema
 from learning.subgroup_evaluation import with_subgroups
 from learning.task import (

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from learning.base import Chosen
 from learning.demand_evaluation import DemandEvaluation
 from learning.dense import check_hidden, entries, first_weights, outputs
+from learning.invented import invent, invented_patients
 from learning.outputs import Answers, Output
-from learning.preprocess import invent, invented_patients
 from learning.subgroup_evaluation import with_subgroups
 from learning.subgroup_parts import DemandBlock
 from learning.targets import targeted

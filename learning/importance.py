@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from learning.preprocess import invent
+from learning.invented import invent
 from learning.schema import Schema
 from learning.task import FloatVector, Task
 

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from learning.preprocess import as_number, text_of
+from learning.cell_values import as_number, text_of
 from learning.task import Table
 from protocol.errors import InputError
 

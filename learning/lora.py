@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learning.cell_values import text_of
 from learning.classification import Entries
 from learning.places import Places
-from learning.preprocess import text_of
 from learning.pretrained import TOKENIZER, Pretrained, module_name, open_pretrained
 from learning.schema import Column
 from learning.task import Cells, FloatArray

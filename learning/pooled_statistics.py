@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from learning.counted import Curves, counted
 from learning.description import Description
+from learning.invented import invent
 from learning.outputs import Answers, Output
-from learning.preprocess import features, invent
+from learning.preprocess import features
 from learning.schema import Schema
 from learning.survival_times import encode, ends
 from learning.targets import targeted

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from learning.artefact import Model
 from learning.demand import Demand
+from learning.invented import invent
 from learning.networks import set_weights
-from learning.preprocess import invent
 from learning.survival import Survival
 from learning.task import FloatArray, IntVector, Task
 from learning.treatment import Treatment

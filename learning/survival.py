@@ -12,8 +12,8 @@ import numpy.typing as npt
 from learning.base import DEEP, LINEAR, Chosen
 from learning.dense import check_hidden, entries, first_weights, outputs
 from learning.forward import dense, sigmoid
+from learning.invented import invent, invented_patients
 from learning.outputs import Answers, Output
-from learning.preprocess import invent, invented_patients
 from learning.subgroup_evaluation import with_subgroups
 from learning.subgroup_parts import SurvivalBlock
 from learning.survival_evaluation import SurvivalEvaluation

@@ -11,15 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from learning.preprocess import (
-    FLAG_WORDS,
-    as_numbers,
-    checked,
-    codes_of,
-    features,
-    findings_of,
-    patients_of,
-)
+from learning.cell_values import FLAG_WORDS, as_numbers, codes_of
+from learning.column_blocks import findings_of
+from learning.preprocess import checked, features, patients_of
 from learning.schema import Column, Label, Schema
 from learning.task import Cells, Finding, FloatArray, FloatVector, IntVector, Records, Report, Table
 from protocol.errors import InputError

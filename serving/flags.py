@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from learning.cell_values import FLAG_WORDS, codes_of
+from learning.column_blocks import words_of
 from learning.numeric import ABSURD, Numbers
-from learning.preprocess import FLAG_WORDS, codes_of, judged_numbers, words_of
+from learning.preprocess import judged_numbers
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from learning.preprocess import FLAG_WORDS, codes_of, number_matrix
+from learning.cell_values import FLAG_WORDS, codes_of
+from learning.preprocess import number_matrix
 from learning.schema import Column, Schema
 from learning.task import Cells, Table
 

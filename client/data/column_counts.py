@@ -11,7 +11,8 @@ import numpy as np
 
 from client.data.findings import Bar, ColumnProfile, Verdict
 from client.data.suspicion import LabelSuspicion, UnitSuspicion
-from learning.preprocess import as_numbers, features
+from learning.cell_values import as_numbers
+from learning.preprocess import features
 from learning.schema import Column, Schema
 from learning.task import Cells, FloatArray, IntVector
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from client.data.source import BATCH_ROWS, Source, again, chosen
 from client.data.split import Identity, Value
 from client.data.units import Conversion, convert
-from learning.preprocess import patient_key
+from learning.cell_values import patient_key
 from learning.task import Cells, Finding, IntVector, Records, Report, Table, Task
 
 Array = npt.NDArray[Any]

@@ -13,7 +13,9 @@ import numpy as np
 from client.data.column_counts import ColumnCounts
 from client.data.findings import ColumnProfile, Profile, Verdict
 from client.data.suspicion import PatientSuspicion
-from learning.preprocess import BoolVector, as_numbers, codes_of, labelled_rows, patient_key
+from learning.cell_values import as_numbers, codes_of, patient_key
+from learning.column_blocks import BoolVector
+from learning.preprocess import labelled_rows
 from learning.task import Table, Task
 
 

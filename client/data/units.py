@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from learning.preprocess import as_numbers
+from learning.cell_values import as_numbers
 from learning.schema import Column, Schema
 from learning.task import Cells, FloatArray, Table
 from protocol.errors import InputError

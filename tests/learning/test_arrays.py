@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from learning.invented import invent
 from learning.numeric import ABSURD
-from learning.preprocess import features, invent, labelled
+from learning.preprocess import features, labelled
 from learning.schema import MOST_CELLS, Column, Label, Schema
 from learning.task import Finding, load_task
 from protocol.errors import InputError

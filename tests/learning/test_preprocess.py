@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learning.invented import invent
 from learning.numeric import ABSURD
-from learning.preprocess import features, invent, labelled
+from learning.preprocess import features, labelled
 from learning.schema import Column, Label, Schema
 from learning.task import Finding
 from protocol.errors import InputError

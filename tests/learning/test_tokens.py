@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.preprocess import features, invent
+from learning.invented import invent
+from learning.preprocess import features
 from learning.schema import MOST_WORDS, Column, Label, Schema
 from learning.task import Finding
 from learning.tokens import PRIME, hashed, ngrams, word_number, words
