@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from learning.intervals import Z, clipped
 from learning.task import Metric
 
-# Patients, as many as must be surely there. The same as for labels known of a served model.
+# Patients, as many as must be surely there; of a served model labels that are known.
 LEAST = 10
 
 # A wider interval says hardly more than that there is a number.

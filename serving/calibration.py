@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from learning.few import LEAST
 from learning.schema import Schema
 from learning.task import FloatArray
 from serving.feedback import Feedback
@@ -22,10 +23,9 @@ from serving.fields import group_labels
 from serving.window import Window, taken
 
 BINS = 10
-FEWEST = 10
 _SUMS = 4  # rows, chances p, their spread p (1 - p), and what came true
 _CHANCE = 0.001
-_LEAST = 100
+_ENOUGH = 100
 
 Place = tuple[str, str, str]
 """Outcome, column and group; empty for the only outcome, and for everybody."""
@@ -97,7 +97,7 @@ class Calibration:
     def _tell(self, added: npt.NDArray[np.int64]) -> None:
         """Tell what has enough new labels; bins together with everybody."""
         self._fresh += added
-        due = self._fresh >= FEWEST
+        due = self._fresh >= LEAST
         due[:, :BINS] = due[:, BINS : BINS + 1]
         self._told = np.where(due[..., None], self._total, self._told)
         self._fresh[due] = 0
@@ -107,22 +107,22 @@ class Calibration:
         return self.recent.total.reshape(self._told.shape)
 
     def errors(self) -> dict[str, float]:
-        """Expected calibration error of each outcome over ten bins, not below `FEWEST` labels."""
+        """Expected calibration error of each outcome over ten bins, not below `LEAST` labels."""
         found = {}
         for outcome, cells in zip(self.outcomes, self._told, strict=True):
             rows = cells[:BINS, 0].sum()
-            if rows >= FEWEST:
+            if rows >= LEAST:
                 found[outcome] = float(np.abs(cells[:BINS, 1] - cells[:BINS, 3]).sum() / rows)
         return found
 
     def gaps(self) -> dict[Place, Gap]:
-        """Of each outcome those of all and of each group with `FEWEST` labels or more."""
+        """Of each outcome those of all and of each group with `LEAST` labels or more."""
         sure = -float(ndtri(_CHANCE / 2 / max(len(self.outcomes), 1)))
         return {
             (outcome, *group): _gap(sure, *sums)
             for outcome, cells in zip(self.outcomes, self._told.tolist(), strict=True)
             for group, sums in zip(self.groups, cells[BINS:], strict=True)
-            if sums[0] >= FEWEST
+            if sums[0] >= LEAST
         }
 
     def state(self) -> dict[str, Any]:
@@ -158,5 +158,5 @@ def _gap(least: float, rows: float, predicted: float, spread: float, right: floa
 
     Source: Spiegelhalter 1986, Probabilistic Prediction in Patient Management, section 3.
     """
-    sure = rows >= _LEAST and abs(right - predicted) > least * math.sqrt(max(spread, 1e-12))
+    sure = rows >= _ENOUGH and abs(right - predicted) > least * math.sqrt(max(spread, 1e-12))
     return Gap(rows=round(rows), predicted=predicted / rows, observed=right / rows, sure=sure)

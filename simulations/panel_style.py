@@ -16,9 +16,6 @@ from simulations.wording import ARMS, epsilon
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c2733")
 DASHES = ("-", "--", "-.", ":")
 
-# Fewer patients make a dot that says nothing.
-LEAST = 10
-
 
 def title(one: Shown) -> str:
     """An arm in words, with its epsilon."""

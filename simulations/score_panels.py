@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from learning.calibration import BANDS
+from learning.few import LEAST
 from learning.histogram import EDGES
 from learning.intervals import score_interval
 from learning.label_evaluation import UNKNOWN, states
@@ -15,7 +16,6 @@ from learning.task import FloatVector, IntVector
 from simulations.panel_style import (
     COLOURS,
     DASHES,
-    LEAST,
     colour,
     diagonal,
     dots,

@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from learning.demand import Demand
+from learning.few import LEAST
 from learning.intervals import Z, clipped
 from learning.survival import Survival
 from learning.survival_metrics import curves, kaplan_meier
 from learning.task import FloatArray, FloatVector, IntVector
 from learning.treatment import Treatment
-from simulations.panel_style import COLOURS, LEAST, colour, diagonal, dots, legend, name, title
+from simulations.panel_style import COLOURS, colour, diagonal, dots, legend, name, title
 from simulations.picture import INK, QUIET, STYLES, WARNING
 from simulations.results import Shown
 
