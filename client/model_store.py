@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from learning.promotion import load_record
 from protocol.config import read
 from protocol.errors import InputError
 from protocol.signing import SigningKey
+from protocol.trust import Trust
 
 Reference = Annotated[
     str,
@@ -29,21 +31,34 @@ REFERENCE = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})(?:/([1-9][0-9]{0,8}))?")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStore:
-    """The store of a hospital, and who signs there."""
+    """The store of a hospital, who signs there, and whom its administrator knows.
+
+    Args:
+        folder: Where the models are.
+        signer: Fingerprint of this hospital's node.
+        known: Fingerprints of this hospital and of those that were confirmed here, by name.
+    """
 
     folder: Path
     signer: str
+    known: Mapping[str, str]
 
     @classmethod
     def of(cls, config: Path) -> ModelStore:
         """The store of a configuration's hospital.
 
         Raises:
-            InputError: The configuration or the hospital's key cannot be read.
+            InputError: The configuration, the hospital's key or its trust file cannot be read.
         """
         hospital = read(HospitalConfig, config)
         key = SigningKey.load(config.parent / hospital.keys / "signing.key")
-        return cls(folder=config.parent / hospital.models, signer=key.fingerprint)
+        trust = config.parent / hospital.trust
+        confirmed = Trust.load(trust).confirmed if trust.exists() else {}
+        return cls(
+            folder=config.parent / hospital.models,
+            signer=key.fingerprint,
+            known={**confirmed, hospital.name: key.fingerprint},
+        )
 
     def place(self, reference: str) -> Path:
         """The folder of a model that was named on the command line.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -100,17 +101,43 @@ def show(config: Config, model: Reference, *, as_json: Json = False) -> None:
     if as_json:
         typer.echo(card.to_bytes().decode(), nl=False)
     else:
-        Console().print(Markdown(page(card) + _confirmed(store.place(model), card)))
+        Console().print(Markdown(page(card) + _confirmed(store, store.place(model), card)))
 
 
-def _confirmed(place: Path, card: ModelCard) -> str:
+def _confirmed(store: ModelStore, place: Path, card: ModelCard) -> str:
     """Who else holds the model, in Markdown; nothing where no signatures are kept."""
     found = confirmed_by(place)
     if found is None:
         return ""
-    told = "".join(f"- {name}: `{fingerprint}`\n" for name, fingerprint in sorted(found.items()))
+    strange = set(_strange(store, found))
+    told = "".join(
+        f"- {name}: `{fingerprint}`{', not confirmed here' if name in strange else ''}\n"
+        for name, fingerprint in sorted(found.items())
+    )
     head = f"## Who signed that they hold the same ({len(found)} of {card.cohort_size})"
     return f"\n{head}\n\n{told}"
+
+
+def _strange(store: ModelStore, found: Mapping[str, str]) -> list[str]:
+    """Who signed with another key than the one that was confirmed under this name.
+
+    Whoever may write to the store can sign as anybody, with keys of their own.
+    """
+    return sorted(name for name, digits in found.items() if store.known.get(name) != digits)
+
+
+def _signed_by(store: ModelStore, place: Path) -> str:
+    """The same as `_confirmed`, on one line."""
+    try:
+        found = confirmed_by(place)
+    except InputError:
+        # The model is whole; this installation cannot read its weights.
+        return ", by whom confirmed only the release that made it can tell"
+    if found is None:
+        return ""
+    strange = _strange(store, found)
+    told = f", confirmed by {', '.join(sorted(found.keys() - set(strange))) or 'nobody'}"
+    return told + (f", by keys not confirmed here as {', '.join(strange)}" if strange else "")
 
 
 @app.command("verify")
@@ -126,9 +153,8 @@ def verify_models(
     wrong = 0
     for place in places if model is None else [store.place(model)]:
         try:
-            card, found = store.verify(place), confirmed_by(place)
-            told = "" if found is None else f", confirmed by {', '.join(sorted(found))}"
-            typer.echo(f"verified {card.label}{told}")
+            card = store.verify(place)
+            typer.echo(f"verified {card.label}{_signed_by(store, place)}")
         except FedwardError as error:
             wrong += 1
             typer.echo(f"refused {place.parent.name}/{place.name}: {error}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from learning.artefact import WEIGHTS
 from protocol.errors import InputError, IntegrityError
 from protocol.messages import Packet, Stepped
 from protocol.signing import SigningKey
+from protocol.trust import Trust
 from server.requests import EncryptionRequest
 from tests.server.test_course import BAD, Bench, again
 
@@ -60,6 +62,30 @@ def test_every_hospital_keeps_everybodys_word_and_can_show_it(
     shown = "".join(run("show", f"{bench.job.name}/1").split())
     assert "holdthesame(4of4)" in shown
     assert all(fingerprint in shown for fingerprint in everybody.values())
+
+
+def test_a_name_under_another_key_is_not_taken_for_the_hospital(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the store can invent a cohort, and sign for everybody in it."""
+    bench = Bench(tmp_path)
+    finished(bench)
+    path, cards = tmp_path / BAD / "trust.json", bench.others("")
+    other = sorted(cards - {BAD})[0]
+    trust = Trust.load(path)
+    replace(trust, confirmed={**trust.confirmed, other: "0" * 64}).save(path)
+
+    def told(verb: str) -> str:
+        words = ["client", "models", verb, str(tmp_path / BAD / "hospital.yaml"), bench.job.name]
+        typer.main.get_command(fedward.app)(args=words, standalone_mode=False)
+        return " ".join(capsys.readouterr().out.split())
+
+    rest = ", ".join(sorted(cards - {other}))
+    assert f"confirmed by {rest}, by keys not confirmed here as {other}" in told("verify")
+    assert told("show").count(", not confirmed here") == 1
+    # Nor does a release that cannot read the weights call a whole model damaged.
+    monkeypatch.setattr("learning.artefact.VERSION", 999)
+    assert f"verified {bench.job.name}/1, by whom confirmed only the release" in told("verify")
 
 
 def test_a_word_that_does_not_hold_is_left_out(tmp_path: Path) -> None:
