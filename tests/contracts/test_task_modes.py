@@ -19,7 +19,7 @@ from simulations.arrays import save_npz
 from simulations.config import Arm, DataConfig, Simulation, SimulationConfig
 from simulations.partition import Partition
 from simulations.sweep import run
-from tests.contracts.test_tasks import CASES, Case
+from tests.contracts.cases import CASES, Case
 
 ROWS = 90
 FIRST = {case.name: case for case in reversed(CASES.values())}

@@ -6,9 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,12 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from learning.networks import set_weights
-from learning.subgroups import beside
 from learning.task import (
     Cells,
     FloatArray,
     FloatVector,
-    IntVector,
     Records,
     Table,
     Task,
@@ -33,131 +28,16 @@ from learning.task import (
 from learning.trainer import PlainGradient, train
 from protocol.errors import InputError
 from protocol.jobs import Named
-
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "age", "kind": "number", "unit": "years", "low": 0, "high": 120, "centre": 60},
-    {"name": "crp", "kind": "number", "low": 0, "high": 500, "spread": 50, "may_be_missing": True},
-    {"name": "sex", "kind": "category", "categories": ["female", "male"], "may_be_missing": True},
-    {"name": "smoker", "kind": "flag"},
-]
-
-MARKED = [
-    {**column, "subgroup": True} if column["kind"] in {"category", "flag"} else column
-    for column in COLUMNS
-]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A task as a job would name it."""
-
-    name: str
-    schema: Mapping[str, Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def build(self) -> Task:
-        return load_task(Named(name=self.name, options=self.options), self.schema)
-
-
-TWO = {"columns": COLUMNS, "label": {"name": "ill", "classes": ["no", "yes"]}}
-TIMED = {
-    "columns": COLUMNS,
-    "label": {"name": "died", "classes": ["no", "yes"]},
-    "targets": [{"name": "months", "kind": "number", "low": 0, "high": 24}],
-}
-TREATED = {
-    "columns": COLUMNS,
-    "label": {"name": "better", "classes": ["no", "yes"]},
-    "targets": [{"name": "drug", "kind": "category", "categories": ["old", "new", "none"]}],
-}
-LOTS = {"propensities": {"old": 0.25, "new": 0.5, "none": 0.25}}
-COUNTED = {"columns": COLUMNS, "label": {"name": "beds", "low": 0, "high": 40}}
-FLAGS = [{"name": "stroke", "kind": "flag"}, {"name": "fall", "kind": "flag"}]
-MANY = {**TWO, "targets": FLAGS}
-FOUR = {"columns": COLUMNS, "label": {"name": "stage", "classes": [1, 2, 3, 4]}}
-NOTE = {"name": "note", "kind": "text", "length": 6, "may_be_missing": True}
-NOTED = {**TWO, "columns": [NOTE, *COLUMNS, {**NOTE, "name": "plan", "length": 3}]}
-SMALL = {"buckets": 24, "width": 4}
-IMAGE = {"name": "image", "kind": "array", "shape": [1, 5, 4], "low": 0, "high": 255}
-SERIES = {"name": "series", "kind": "array", "shape": [7, 2], "low": -5, "high": 5}
-IMAGED = {**TWO, "columns": [COLUMNS[0], {**IMAGE, "may_be_missing": True}, *COLUMNS[1:]]}
-TRACED = {**TWO, "columns": [*COLUMNS, SERIES]}
-
-CASES = {
-    "logistic": Case("diagnosis", TWO),
-    "logistic of patients": Case("diagnosis", {**TWO, "patient": "pid"}),
-    "weighted logistic": Case(
-        "diagnosis", TWO, {"model": "logistic", "class_weights": {"no": 1, "yes": 7.5}}
-    ),
-    "many classes": Case("diagnosis", FOUR),
-    "network": Case("diagnosis", {**TWO, "patient": "pid"}, {"model": "mlp", "hidden": [6, 5]}),
-    "survival": Case("survival", TIMED),
-    "survival of patients": Case("survival", {**TIMED, "patient": "pid"}, {"intervals": 3}),
-    "survival by a network": Case(
-        "survival", TIMED, {"model": "mlp", "hidden": [5], "cuts": [3, 24]}
-    ),
-    "treatment": Case("treatment", TREATED),
-    "treatment by lots": Case("treatment", {**TREATED, "patient": "pid"}, LOTS),
-    "treatment by a network": Case("treatment", TREATED, {"model": "mlp", "hidden": [5]}),
-    "demand": Case("demand", COUNTED, {"quantiles": [0.25, 0.5, 0.75]}),
-    "demand of wards": Case("demand", {**COUNTED, "patient": "pid"}),
-    "demand by a network": Case("demand", COUNTED, {"model": "mlp", "hidden": [4]}),
-    "labels": Case("labels", MANY, {"positive_weights": {"stroke": 4.0}}),
-    "labels of patients": Case(
-        "labels", {**MANY, "patient": "pid"}, {"model": "mlp", "hidden": [4]}
-    ),
-    "text": Case("text", NOTED, {"buckets": 24}),
-    "text of patients": Case(
-        "text", {**NOTED, "patient": "pid", "targets": FLAGS}, {"model": "bag", **SMALL}
-    ),
-    "text by a transformer": Case("text", NOTED, {"model": "transformer", **SMALL}),
-    "network of many classes": Case("diagnosis", FOUR, {"model": "mlp", "hidden": [4]}),
-    "imaging": Case("imaging", IMAGED, {"widths": [2, 4], "centres": [99], "spreads": [40]}),
-    "signals of patients": Case(
-        "signals",
-        {**TRACED, "patient": "pid", "targets": FLAGS},
-        {"widths": [2, 4], "kernel": 3},
-    ),
-    "signals by a gated unit": Case(
-        "signals", TRACED, {"model": "recurrent", "frame": 2, "state": 3}
-    ),
-}
-
-# Many cases share what a property is tried on.
-EXAMPLES = settings().max_examples // 2
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-# What is counted of predictions does not ask where they came from: the first case of each kind.
-FIRST = [*{case.build().evaluation: name for name, case in reversed(CASES.items())}.values()]
-# A mark changes what is counted, and nothing else.
-MARKED_CASES = {
-    "marked diagnosis of patients": Case("diagnosis", {**TWO, "columns": MARKED, "patient": "pid"}),
-    "marked many classes": Case("diagnosis", {**FOUR, "columns": MARKED}),
-    "marked labels": Case("labels", {**MANY, "columns": MARKED}),
-    "marked survival": Case("survival", {**TIMED, "columns": MARKED}, {"intervals": 3}),
-    "marked treatment": Case("treatment", {**TREATED, "columns": MARKED}, LOTS),
-    "marked demand": Case("demand", {**COUNTED, "columns": MARKED}),
-}
-COUNTING = {name: CASES[name] for name in FIRST} | MARKED_CASES
-every_evaluation = pytest.mark.parametrize("case", COUNTING.values(), ids=COUNTING)
-
-# Tasks whose weights are no model: they read records and have a layout, and predict nothing.
-TABLES = {
-    "statistics": Case("statistics", TWO),
-    "statistics of patients": Case("statistics", {**COUNTED, "patient": "pid"}, {"bins": 0}),
-    "curves": Case("statistics", TIMED, {"curves": {"time": "months", "group": "sex"}}),
-}
-ALL = {**CASES, **TABLES}
-every_table_too = pytest.mark.parametrize("case", ALL.values(), ids=ALL)
-
-
-def random_weights(task: Task, seed: int = 0) -> FloatVector:
-    return np.random.default_rng(seed).normal(size=task.layout().size)
-
-
-def invented(task: Task, n: int, seed: int = 0) -> Records:
-    return task.generate(n, np.random.default_rng(seed))
+from tests.contracts.cases import (
+    ALL,
+    CASES,
+    EXAMPLES,
+    Case,
+    every_case,
+    every_table_too,
+    invented,
+    random_weights,
+)
 
 
 def losses(task: Task, weights_P: FloatVector, records: Records) -> torch.Tensor:
@@ -452,101 +332,6 @@ def test_a_target_leaves_the_labels_class_when_divided_by_their_number(case: Cas
         table[task.schema.patient] = list(range(2 * len(classes)))
     records, _ = task.records(table)
     assert (records.y_N % len(classes)).tolist() == [*range(len(classes))] * 2
-
-
-@st.composite
-def scored(draw: st.DrawFn, task: Task) -> tuple[FloatArray, IntVector, IntVector]:
-    """Predictions from flat to extreme, targets, patients with any number of records each."""
-    rows, seed = draw(st.integers(0, 30)), draw(st.integers(0, 2**32))
-    sharpness = draw(st.sampled_from([0.01, 1.0, 100.0]))
-    records = invented(task, rows, seed)
-    probs_NC = task.predict(random_weights(task, seed) * sharpness, records.x_NF)
-    patient_N = np.random.default_rng(seed).integers(draw(st.integers(1, 12)), size=rows)
-    return beside(task.schema, probs_NC, records.x_NF), np.asarray(records.y_N), patient_N
-
-
-@every_evaluation
-@settings(max_examples=EXAMPLES)
-@given(data=st.data())
-def test_a_patients_counts_stay_within_the_bound_exactly(case: Case, data: st.DataObject) -> None:
-    task = case.build()
-    probs_NC, y_N, patient_N = data.draw(scored(task))
-    vectors_UE = task.evaluation.vectors(probs_NC, y_N, patient_N)
-    assert vectors_UE.shape == (len(np.unique(patient_N)), task.evaluation.length)
-    bound = Fraction(task.evaluation.norm) ** 2
-    for vector_E in vectors_UE:
-        assert 0 < sum(Fraction(entry) ** 2 for entry in vector_E[vector_E != 0].tolist()) <= bound
-    raised_E = vectors_UE.any(axis=0)
-    exact = [sum(map(Fraction, column)) for column in vectors_UE.T[raised_E].tolist()]
-    counts_E = task.evaluation.counts(probs_NC, y_N, patient_N)
-    assert counts_E.dtype == np.float64
-    assert [Fraction(count) for count in counts_E[raised_E].tolist()] == exact
-    assert not counts_E[~raised_E].any()
-
-
-@every_evaluation
-@settings(max_examples=EXAMPLES)
-@given(data=st.data())
-def test_counts_add_up_over_hospitals(case: Case, data: st.DataObject) -> None:
-    task = case.build()
-    probs_NC, y_N, patient_N = data.draw(scored(task))
-    here_N = patient_N % 2 == 0
-    halves = [
-        task.evaluation.counts(probs_NC[mask_N], y_N[mask_N], patient_N[mask_N])
-        for mask_N in (here_N, ~here_N)
-    ]
-    whole_E = task.evaluation.counts(probs_NC, y_N, patient_N)
-    assert (halves[0] + halves[1] == whole_E).all()
-
-
-def reach(name: str) -> tuple[float, float]:
-    """Where a metric can lie."""
-    if name.startswith(("effect", "difference")):
-        return -1.0, 1.0
-    if name.startswith("gap:difference"):
-        return 0.0, 2.0
-    return (0.125, 8.0) if name.startswith("temperature") else (0.0, 1.0)
-
-
-@every_evaluation
-@settings(max_examples=EXAMPLES)
-@given(
-    seed=st.integers(0, 2**32),
-    size=st.sampled_from([0.0, 3.0, 1e5]),
-    noise=st.sampled_from([0.0, 0.5, 40.0]),
-)
-def test_metrics_of_any_counts_are_ordered_and_within_their_range(
-    case: Case, seed: int, size: float, noise: float
-) -> None:
-    evaluation = case.build().evaluation
-    rng = np.random.default_rng(seed)
-    counts_E = size * rng.random(evaluation.length) ** 4 + noise * rng.normal(
-        size=evaluation.length
-    )
-    metrics = evaluation.metrics(counts_E, noise)
-    if size == 0 and noise == 0:
-        assert metrics == {}
-    for name, metric in metrics.items():
-        least, most = reach(name)
-        assert least <= metric.low <= metric.value <= metric.high <= most
-        assert all(type(number) is float for number in (metric.value, metric.low, metric.high))
-
-
-@every_evaluation
-def test_noise_widens_every_interval(case: Case) -> None:
-    task = case.build()
-    records = invented(task, 200)
-    probs_NC = task.predict(random_weights(task), records.x_NF)
-    # Every record a patient of its own: no bin estimate then differs by shares.
-    seen_NC = beside(task.schema, probs_NC, records.x_NF)
-    counts_E = task.evaluation.counts(seen_NC, records.y_N, np.arange(200))
-    clean, noisy = task.evaluation.metrics(counts_E), task.evaluation.metrics(counts_E, 5.0)
-    # Too few for a statement are fewer without noise.
-    assert noisy.keys() <= clean.keys()
-    assert {name for name in clean.keys() - noisy.keys() if not {"@", " "} & set(name)} == set()
-    for name in noisy:
-        assert noisy[name].high - noisy[name].low > clean[name].high - clean[name].low, name
-        assert noisy[name].value == pytest.approx(clean[name].value, abs=1e-9)
 
 
 @every_table_too

@@ -13,7 +13,7 @@ from learning.explanation import FIRST_STEPS, MOST_STEPS, TOLERANCE, Explainer, 
 from learning.readouts import answer, scale_of
 from protocol.errors import InputError
 from protocol.jobs import Named
-from tests.contracts.test_tasks import CASES, invented
+from tests.contracts.cases import CASES, invented
 from tests.learning.test_export_graph import MODEL, SCHEMA, SCHEMA_OF
 from tests.learning.test_readouts import case_model, model_of
 

@@ -25,7 +25,7 @@ from learning.export_onnx import runner
 from learning.task import Records
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
-from tests.contracts.test_tasks import CASES, Case, every_case
+from tests.contracts.cases import CASES, Case, every_case
 from tests.learning.test_export_graph import MODEL, SCHEMA, SCHEMA_OF
 from tests.learning.test_readouts import case_model, model_of
 

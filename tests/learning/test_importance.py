@@ -13,7 +13,7 @@ from learning.schema import Schema
 from learning.task import load_task
 from protocol.config import parse
 from protocol.jobs import Named
-from tests.contracts.test_tasks import CASES, invented
+from tests.contracts.cases import CASES, invented
 
 SCHEMA: dict[str, Any] = {
     "columns": [

@@ -32,6 +32,7 @@ from protocol.errors import Code, InputError, RefusalError
 from protocol.jobs import Named, Site
 from server.jobs import Origin, resolve
 from server.requests import JobRequest
+from tests.contracts import cases
 from tests.contracts import test_tasks as contract
 from tests.contracts.test_task_modes import assert_a_private_job_ends_with_a_model
 
@@ -48,7 +49,7 @@ SIZES = {
 SCHEMA: dict[str, Any] = {
     "columns": [
         {"name": "note", "kind": "text", "length": 8, "may_be_missing": True},
-        *contract.COLUMNS,
+        *cases.COLUMNS,
     ],
     "label": {"name": "ill", "classes": ["no", "yes"]},
     "patient": "pid",
@@ -87,16 +88,16 @@ def _here(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT, str(base))
 
 
-def case(base: Path, name: str = "tiny", **changes: Any) -> contract.Case:
+def case(base: Path, name: str = "tiny", **changes: Any) -> cases.Case:
     pinned = {"name": name, "sha256": folder_digest(base / name), "rank": 2, **changes}
-    return contract.Case("text", SCHEMA, {"model": "adapted", "pretrained": pinned})
+    return cases.Case("text", SCHEMA, {"model": "adapted", "pretrained": pinned})
 
 
 def moved(task: Task) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.random.default_rng(3).normal(size=task.layout().size)
 
 
-CHECKS: tuple[Callable[[contract.Case], None], ...] = (
+CHECKS: tuple[Callable[[cases.Case], None], ...] = (
     contract.test_layout_is_the_models_parameters,
     contract.test_initial_weights_are_finite_and_say_nothing_yet,
     contract.test_generated_records_fit_the_task,
@@ -112,7 +113,7 @@ CHECKS: tuple[Callable[[contract.Case], None], ...] = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_it_keeps_a_tasks_contract(base: Path, check: Callable[[contract.Case], None]) -> None:
+def test_it_keeps_a_tasks_contract(base: Path, check: Callable[[cases.Case], None]) -> None:
     check(case(base))
 
 

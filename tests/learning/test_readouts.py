@@ -16,7 +16,7 @@ from learning.readouts import answer, readout, whole
 from learning.task import Task, load_task
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
-from tests.contracts.test_tasks import CASES, Case, every_case, invented
+from tests.contracts.cases import CASES, Case, every_case, invented
 from tests.models import card_of, invented_weights
 
 
