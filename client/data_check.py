@@ -26,7 +26,7 @@ from client.data.inspection import Inspection
 from client.data.mapped import nearest
 from client.data.opening import name_of, open_source
 from client.data.report import page, save_page
-from client.data.source import Source, again
+from client.data.source import Source, again, listed
 from client.data.units import Conversion, conversions, convert
 from client.hospital import DatasetConfig, HospitalConfig
 from learning.task import Task, load_task
@@ -119,7 +119,7 @@ def check(
         raise InputError(
             "the source has none of the schema's columns",
             expected=", ".join(asked),
-            found=", ".join(offered),
+            found=listed(offered),
             remedy="name the source's columns under source.columns",
         )
     other = None if split_by == task.schema.patient else split_by
@@ -223,7 +223,7 @@ def _check_patient(name: str, config: DatasetConfig, source: Source) -> None:
     if config.patient is not None and config.patient not in offered:
         raise InputError(
             f"datasets.{name}.patient: the source lacks {config.patient!r}",
-            expected=f"one of {', '.join(offered)}",
+            expected=f"one of {listed(offered)}",
             remedy="name the column of the patient's number, or leave the key out",
         )
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from client.data.source import BATCH_ROWS, Source
+from client.data.source import BATCH_ROWS, Source, listed
 from learning.task import Table
 from protocol.errors import InputError
 
@@ -51,7 +51,7 @@ class Mapped:
         hint = f"did you mean {close!r}? " if close else ""
         raise InputError(
             f"{self.origin}: no column {own!r}",
-            expected=f"one of {', '.join(offered)}",
+            expected=f"one of {listed(offered)}",
             remedy=f"{hint}name the source's column under source.columns.{name}",
         )
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from client.data.source import BATCH_ROWS, DroppedError
+from client.data.source import BATCH_ROWS, DroppedError, listed
 from learning.task import Table
 from protocol.errors import InputError
 
@@ -84,13 +84,13 @@ class CsvSource:
             )
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice or "" in header:
-            named = f"twice: {', '.join(twice)}" if any(twice) else "a column without a name"
+            named = f"twice: {listed(header, twice)}" if any(twice) else "a column without a name"
             raise reader.problem("header", expected="every column named once", found=named)
         return header
 
     def _position(self, header: list[str], name: str) -> int:
         if name not in header:
-            raise InputError(f"{self.path}: no column {name!r}", expected=", ".join(header))
+            raise InputError(f"{self.path}: no column {name!r}", expected=listed(header))
         return header.index(name)
 
     def _rows(self, reader: _Reader, width: int) -> Iterator[list[str]]:

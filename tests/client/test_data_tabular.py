@@ -170,3 +170,12 @@ def test_a_folder_whose_oldest_file_is_removed_meanwhile_is_read_again(tmp_path:
     with pytest.raises(DroppedError, match="removed while its folder was read"):
         next(batches)
     assert read_all(source, ["age"]) == {"age": ["97", "99"]}
+
+
+@pytest.mark.parametrize("record", [f"61.25,{PATIENT}", f"{PATIENT},2026-01-02", "ZZ,ZZ,-3.5"])
+def test_a_record_in_place_of_the_header_is_not_shown(tmp_path: Path, record: str) -> None:
+    source = CsvSource(write(tmp_path, f"{record}\n"))
+    for reader in (source, Mapped(source, "records", {"age": "alter"})):
+        with pytest.raises(InputError, match="is the first line a record") as caught:
+            list(reader.batches(["age"]))
+        assert not [cell for cell in record.split(",") if cell in str(caught.value)]
