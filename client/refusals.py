@@ -17,6 +17,28 @@ PER_HOUR = 100
 _HOUR = timedelta(hours=1)
 
 
+class Ration:
+    """How often something may happen within an hour.
+
+    Args:
+        most: So often.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._times: deque[datetime] = deque()
+
+    def used_up(self, now: datetime) -> bool:
+        """Whether it may not happen now."""
+        while self._times and now - self._times[0] >= _HOUR:
+            self._times.popleft()
+        return len(self._times) >= self._most
+
+    def take(self, now: datetime) -> None:
+        """Count that it happens."""
+        self._times.append(now)
+
+
 class Refusals:
     """Writes refusals down; beyond `PER_HOUR` it counts them, and the next line tells the count.
 
@@ -28,7 +50,7 @@ class Refusals:
     def __init__(self, journal: Journal, clock: Callable[[], datetime]) -> None:
         self._journal = journal
         self._clock = clock
-        self._times: deque[datetime] = deque()
+        self._ration = Ration(PER_HOUR)
         self._unwritten = 0
 
     def note(self, job: str, code: Code, reason: str) -> None:
@@ -43,12 +65,10 @@ class Refusals:
             FedwardError: As `protocol.journal.Journal.append` does.
         """
         now = self._clock()
-        while self._times and now - self._times[0] >= _HOUR:
-            self._times.popleft()
-        if len(self._times) >= PER_HOUR:
+        if self._ration.used_up(now):
             self._unwritten += 1
             return
         count = {"unwritten": self._unwritten} if self._unwritten else {}
         self._journal.append("refused", {"job": job, "code": str(code), "reason": reason, **count})
-        self._times.append(now)
+        self._ration.take(now)
         self._unwritten = 0

@@ -19,7 +19,7 @@ from client.gate import check_gate
 from client.node_config import NodeConfig
 from client.node_state import StateFolder
 from client.reception import LAST, Arrival, receive
-from client.refusals import Refusals
+from client.refusals import Ration, Refusals
 from client.runner import Assignment, Runtime
 from protocol.delivery_messages import Ready
 from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
@@ -41,6 +41,8 @@ POLL_S = 0.2
 REPLY_S = 3600.0
 GRACE_S = 10.0
 """What an answer gets beyond its deadline, after which the coordinator takes none."""
+DELIVERIES_PER_HOUR = 600
+"""Messages about deliveries: each may leave a line in the journal, and no budget bounds them."""
 NO_ANSWER = "this node could not answer"
 """All that the coordinator learns where even a refusal could not be made."""
 _LOG = logging.getLogger(__name__)
@@ -112,6 +114,7 @@ class Supervisor:
         self._stopping = stopping
         self._report = report
         self._refusals = Refusals(desk.journal, desk.clock)
+        self._deliveries = Ration(DELIVERIES_PER_HOUR)
         self.activity = Activity()
 
     def poll(self, runtime: Runtime) -> bool:
@@ -178,10 +181,24 @@ class Supervisor:
         try:
             desk = self._desk
             check_gate(arrival, desk.config, desk.folder, desk.clock(), name=desk.name)
+            self._check_ration(arrival)
         except RefusalError as error:
             self._progress(arrival, f"refused: {error.code}")
             return self._refuse(error.code, str(error), arrival.header)
         return self._hand_over(arrival)
+
+    def _check_ration(self, arrival: Arrival) -> None:
+        if arrival.kind != "delivery":
+            return
+        now = self._desk.clock()
+        if self._deliveries.used_up(now):
+            raise RefusalError(
+                Code.BUSY,
+                "too many messages about deliveries within an hour",
+                expected=f"{DELIVERIES_PER_HOUR} at most",
+                remedy="ask the coordinator what it delivers",
+            )
+        self._deliveries.take(now)
 
     def _hand_over(self, arrival: Arrival) -> Packet:
         """Let the job's process answer."""

@@ -305,6 +305,9 @@ class TestRecipient:
             assert stage.code(RECIPIENT, stage.say(RECIPIENT, stage.offer())) is code
         stage.delivery = delivery_of(stage.consortium, job)
         assert stage.code(RECIPIENT, stage.say(RECIPIENT, stage.offer())) is Code.SIGNATURE
+        # Under another name it would be stored again each time.
+        stage.job, stage.delivery = job, delivery_of(stage.consortium, job, name="another")
+        assert stage.code(RECIPIENT, stage.say(RECIPIENT, stage.offer())) is Code.SIGNATURE
         packet = stage.say(RECIPIENT, stage.offer(job=b"{}"))
         assert stage.code(RECIPIENT, packet) is Code.SIGNATURE
 
@@ -430,6 +433,7 @@ class TestHolder:
         for wrong in (
             {RECIPIENT: keys(thief, stage.delivery.digest)},
             {RECIPIENT: keys(west, stage.job.digest)},
+            {RECIPIENT: keys(west, stage.delivery.digest, "hill")},
             {"east": keys(east, stage.delivery.digest, "east")},
             {"east": real},
             {RECIPIENT: b"nothing"},

@@ -286,6 +286,21 @@ class TestDelivery:
         assert stage.deliver(body, signed).kind == "vouched"
         assert not stage.nursery.children
 
+    def test_beyond_a_ration_none_reaches_a_process_or_the_journal(
+        self, scene: Setting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is new with each message counts no refusals but its own."""
+        monkeypatch.setattr("client.supervisor.DELIVERIES_PER_HOUR", 3)
+        stage = scene()
+        signed = self.signed(stage)
+        store(stage.hospital, stage.job)
+
+        codes = [stage.code(stage.deliver(self.offer(stage, signed), signed)) for _ in range(5)]
+        assert codes == ["policy"] * 3 + ["busy"] * 2
+        assert "too many messages about deliveries" in stage.journal()
+        # Jobs go on meanwhile.
+        assert stage.say(stage.enrol()).kind == "enrolled"
+
     def test_one_that_was_denied_is_refused(self, scene: Setting) -> None:
         stage = scene(approval="manual")
         signed = self.signed(stage)
