@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,6 +46,20 @@ def stage_of(consortium: Consortium, **request: Any) -> Stage:
     return Stage(consortium, job, disk=True)
 
 
+@pytest.fixture
+def stage(founded: Callable[[], Consortium]) -> Iterator[Stage]:
+    opened = stage_of(founded())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def unnoised(founded: Callable[[], Consortium]) -> Iterator[Stage]:
+    opened = stage_of(founded(), mode="none")
+    yield opened
+    opened.close()
+
+
 def finished(stage: Stage) -> None:
     """Every hospital has one model, the same, and nothing else of the job is left."""
     cards = []
@@ -64,23 +78,20 @@ def finished(stage: Stage) -> None:
 
 
 def test_an_undisturbed_job_ends_with_one_model_everywhere(
-    founded: Callable[[], Consortium],
+    stage: Stage,
 ) -> None:
-    stage = stage_of(founded())
     run = Coordinator(stage)
     run.run()
     finished(stage)
     # Three messages to enrol, then two rounds, the counts, and the end.
     assert run.messages == 15
-    stage.close()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "unheard"])
 @pytest.mark.parametrize("message", range(5))
 def test_a_hospital_that_dies_after_any_of_its_messages_finishes_the_job(
-    founded: Callable[[], Consortium], message: int, lost: bool
+    stage: Stage, message: int, lost: bool
 ) -> None:
-    stage = stage_of(founded())
     heard = iter(range(1000))
 
     def watch(_: int, name: str, send: Callable[[], Packet]) -> Packet | None:
@@ -92,15 +103,13 @@ def test_a_hospital_that_dies_after_any_of_its_messages_finishes_the_job(
 
     Coordinator(stage, watch).run()
     finished(stage)
-    stage.close()
 
 
 @pytest.mark.parametrize("message", range(1, 5))
 def test_a_hospital_that_dies_before_a_message_reaches_it_finishes_the_job(
-    founded: Callable[[], Consortium], message: int
+    stage: Stage, message: int
 ) -> None:
     """It is a round behind the others, who heard the message."""
-    stage = stage_of(founded())
     last = sorted(stage.hospitals)[-1]
     heard = iter(range(1000))
 
@@ -112,7 +121,6 @@ def test_a_hospital_that_dies_before_a_message_reaches_it_finishes_the_job(
 
     Coordinator(stage, watch).run()
     finished(stage)
-    stage.close()
 
 
 def test_clear_runs_share_states_too(founded: Callable[[], Consortium]) -> None:
@@ -133,63 +141,56 @@ def test_clear_runs_share_states_too(founded: Callable[[], Consortium]) -> None:
 
 
 def test_without_noise_a_killed_hospital_makes_no_second_sum(
-    founded: Callable[[], Consortium],
+    unnoised: Stage,
 ) -> None:
-    stage = stage_of(founded(), mode="none")
-    run = Coordinator(stage)
+    run = Coordinator(unnoised)
     assert run._begin()
     assert run._attempt() is None
-    stage.reopen(VICTIM)
+    unnoised.reopen(VICTIM)
     assert run._begin()
     assert run._attempt() is None
-    journal = (stage.consortium.folder / VICTIM / "journal.jsonl").read_text()
+    journal = (unnoised.consortium.folder / VICTIM / "journal.jsonl").read_text()
     assert "a second sum of the same weights" in journal
-    account = stage.hospitals[VICTIM].ledger.account(stage.job.digest)
+    account = unnoised.hospitals[VICTIM].ledger.account(unnoised.job.digest)
     assert account is not None
     assert account.releases == {"update": [(1, 1)]}
-    stage.close()
 
 
 def test_without_noise_a_release_that_was_begun_counts_as_made(
-    founded: Callable[[], Consortium], monkeypatch: pytest.MonkeyPatch
+    unnoised: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the write ahead and the ledger's record nothing has left; nobody else knows that."""
-    stage = stage_of(founded(), mode="none")
-    run = Coordinator(stage)
+    run = Coordinator(unnoised)
     assert run._begin()
 
     def die(**_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(stage.hospitals[VICTIM].ledger, "record_release", die)
+    monkeypatch.setattr(unnoised.hospitals[VICTIM].ledger, "record_release", die)
     with pytest.raises(Killed):
         run._attempt()
-    stage.reopen(VICTIM)
+    unnoised.reopen(VICTIM)
     assert run._begin()
     assert run._attempt() is None
-    account = stage.hospitals[VICTIM].ledger.account(stage.job.digest)
+    account = unnoised.hospitals[VICTIM].ledger.account(unnoised.job.digest)
     assert account is not None
     assert account.releases == {}
-    stage.close()
 
 
 def test_without_noise_an_old_copy_of_a_session_is_refused(
-    founded: Callable[[], Consortium],
+    unnoised: Stage,
 ) -> None:
-    stage = stage_of(founded(), mode="none")
-    run = Coordinator(stage)
+    run = Coordinator(unnoised)
     assert run._begin()
-    [file] = stage.folder(VICTIM).iterdir()
+    [file] = unnoised.folder(VICTIM).iterdir()
     old = file.read_bytes()
     assert run._attempt() is None
     file.write_bytes(old)
-    stage.reopen(VICTIM)
-    assert stage.refusal(VICTIM, stage.say(VICTIM, stage.enrol_body())) == Code.REPLAYED
-    stage.close()
+    unnoised.reopen(VICTIM)
+    assert unnoised.refusal(VICTIM, unnoised.say(VICTIM, unnoised.enrol_body())) == Code.REPLAYED
 
 
-def test_a_damaged_session_is_made_good_by_the_others(founded: Callable[[], Consortium]) -> None:
-    stage = stage_of(founded())
+def test_a_damaged_session_is_made_good_by_the_others(stage: Stage) -> None:
     run = Coordinator(stage)
     assert run._begin()
     assert run._attempt() is None
@@ -200,14 +201,10 @@ def test_a_damaged_session_is_made_good_by_the_others(founded: Callable[[], Cons
     run.epoch = None
     run.run()
     finished(stage)
-    stage.close()
 
 
 class TestEnrolment:
-    def test_a_session_that_lives_answers_as_before(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_a_session_that_lives_answers_as_before(self, stage: Stage) -> None:
         run = Coordinator(stage)
         run._begin()
         run._attempt()
@@ -218,12 +215,8 @@ class TestEnrolment:
         assert again.head != first.head
         assert replace(again, head=first.head) == first
         assert (first.step, first.epoch, first.attempt, first.finished) == (1, 1, 2, False)
-        stage.close()
 
-    def test_a_restarted_node_has_new_keys_and_stands_where_it_stood(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_a_restarted_node_has_new_keys_and_stands_where_it_stood(self, stage: Stage) -> None:
         run = Coordinator(stage)
         run._begin()
         run._attempt()
@@ -240,12 +233,8 @@ class TestEnrolment:
         assert after.initial_weights == before.initial_weights == stage.job.initial_weights
         assert found.state.to_bytes() == kept.state.to_bytes()
         assert found.state.step == 1
-        stage.close()
 
-    def test_a_job_goes_on_after_its_expiry_and_ends_once(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_a_job_goes_on_after_its_expiry_and_ends_once(self, stage: Stage) -> None:
         run = Coordinator(stage)
         run._begin()
         run._attempt()
@@ -260,12 +249,10 @@ class TestEnrolment:
         run.run()
         assert stage.refusal(VICTIM, stage.say(VICTIM, stage.enrol_body())) == Code.REPLAYED
         assert stage.read(VICTIM, stage.say(VICTIM, Stop(reason="again")), Stopped)
-        stage.close()
 
     def test_a_node_that_was_restarted_twice_closes_a_job_without_enrolling(
-        self, founded: Callable[[], Consortium]
+        self, stage: Stage
     ) -> None:
-        stage = stage_of(founded())
         run = Coordinator(stage)
         run._begin()
         run._attempt()
@@ -273,7 +260,6 @@ class TestEnrolment:
         assert stage.read(VICTIM, stage.say(VICTIM, Stop(reason="over")), Stopped)
         assert list(stage.folder(VICTIM).iterdir()) == []
         assert stage.hospitals[VICTIM].ledger.finished(stage.job.digest)
-        stage.close()
 
 
 class TestFinish:
@@ -285,10 +271,7 @@ class TestFinish:
             run._attempt()
         return run
 
-    def test_a_second_finish_stores_no_second_version(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_a_second_finish_stores_no_second_version(self, stage: Stage) -> None:
         run = self._ready(stage)
         first = run._attempt()
         assert first is not None
@@ -299,13 +282,11 @@ class TestFinish:
         finished(stage)
         journal = (stage.consortium.folder / VICTIM / "journal.jsonl").read_text()
         assert journal.count('"kind":"model"') == 1
-        stage.close()
 
     @pytest.mark.parametrize("point", ["store", "journal", "save", "settle", "forget"])
     def test_a_kill_in_the_middle_of_the_finish_is_made_good(
-        self, founded: Callable[[], Consortium], monkeypatch: pytest.MonkeyPatch, point: str
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str
     ) -> None:
-        stage = stage_of(founded())
         run = self._ready(stage)
 
         def watch(_: int, name: str, send: Callable[[], Packet]) -> Packet | None:
@@ -323,12 +304,10 @@ class TestFinish:
         run.watch = lambda _, __, send: send()
         run.run()
         finished(stage)
-        stage.close()
 
     def test_a_full_disk_leaves_a_job_that_can_still_finish(
-        self, founded: Callable[[], Consortium], monkeypatch: pytest.MonkeyPatch
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        stage = stage_of(founded())
         run = self._ready(stage)
 
         def full(*_: object) -> None:
@@ -341,7 +320,6 @@ class TestFinish:
         assert "No space left" in journal
         run.run()
         finished(stage)
-        stage.close()
 
     def test_the_model_of_a_job_is_found_among_others(
         self, founded: Callable[[], Consortium]
@@ -362,30 +340,23 @@ class TestFinish:
 class TestShare:
     """What a member believes when it is handed a state."""
 
-    def test_a_state_needs_two_others_who_hold_it(self, founded: Callable[[], Consortium]) -> None:
-        stage = stage_of(founded())
+    def test_a_state_needs_two_others_who_hold_it(self, stage: Stage) -> None:
         run, given = _behind(stage)
         one = dict(list(given.attestations.items())[:1])
         for attestations in (one, {**one, VICTIM: next(iter(one.values()))}, {}):
             packet = _offer(stage, run, to_canonical(attestations))
             assert stage.refusal(VICTIM, packet) == Code.INTEGRITY
             _rejoin(stage, run)
-        stage.close()
 
     @pytest.mark.parametrize("damaged", [None, b"", b"{}", b'{"south":1}', b"[]"])
-    def test_words_that_are_none_are_refused(
-        self, founded: Callable[[], Consortium], damaged: bytes | None
-    ) -> None:
-        stage = stage_of(founded())
+    def test_words_that_are_none_are_refused(self, stage: Stage, damaged: bytes | None) -> None:
         run, _ = _behind(stage)
         assert stage.refusal(VICTIM, _offer(stage, run, damaged)) == Code.INTEGRITY
         session = stage.sessions[VICTIM].load(stage.job.digest)
         assert session is not None
         assert (session.state.step, session.keys) == (0, None)
-        stage.close()
 
-    def test_a_state_of_the_right_members_is_taken(self, founded: Callable[[], Consortium]) -> None:
-        stage = stage_of(founded())
+    def test_a_state_of_the_right_members_is_taken(self, stage: Stage) -> None:
         run, given = _behind(stage)
         packet = _offer(stage, run, to_canonical(given.attestations))
         assert stage.read(VICTIM, packet, Stepped).update is not None
@@ -399,12 +370,8 @@ class TestShare:
         stage.reopen(VICTIM)
         enrolled = stage.read(VICTIM, stage.say(VICTIM, stage.enrol_body()), Enrolled)
         assert enrolled.step == 1
-        stage.close()
 
-    def test_only_who_holds_the_base_shares_it_and_with_others(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_only_who_holds_the_base_shares_it_and_with_others(self, stage: Stage) -> None:
         run = Coordinator(stage)
         run._begin()
         epoch = run.epoch
@@ -422,12 +389,8 @@ class TestShare:
             fields = {**vars(body), "base": 0, "recipients": recipients}
             packet = stage.say(VICTIM, Share(**fields), stage.place(epoch.cohort, 1))
             assert stage.refusal(VICTIM, packet) == code
-        stage.close()
 
-    def test_the_same_request_gets_the_same_word_and_another_none(
-        self, founded: Callable[[], Consortium]
-    ) -> None:
-        stage = stage_of(founded())
+    def test_the_same_request_gets_the_same_word_and_another_none(self, stage: Stage) -> None:
         run = Coordinator(stage)
         run._begin()
         epoch = run.epoch
@@ -444,7 +407,6 @@ class TestShare:
         assert set(from_canonical(shared.snapshots)) == {"south"}
         packet = stage.say(VICTIM, body, stage.place(epoch.cohort, 2))
         assert stage.refusal(VICTIM, packet) == Code.REPLAYED
-        stage.close()
 
 
 def _kill_at(patched: pytest.MonkeyPatch, stage: Stage, point: str) -> None:
