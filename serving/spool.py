@@ -60,6 +60,7 @@ class Spool:
     _growing: int = 0
     _since: datetime | None = None
     _lock: Lock = field(default_factory=Lock)
+    _writing: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         if LABEL in self.schema.column_names:
@@ -163,11 +164,13 @@ class Spool:
 
     @contextmanager
     def _complaining(self) -> Iterator[None]:
-        """A disk that refuses is told, and stops nobody."""
-        try:
-            yield
-        except OSError as error:
-            self._complain(error.strerror or type(error).__name__)
+        """One writer at a time; a disk that refuses is told, and stops nobody."""
+        # A server that ends does not wait for the thread that writes.
+        with self._writing:
+            try:
+                yield
+            except OSError as error:
+                self._complain(error.strerror or type(error).__name__)
 
     def _complain(self, why: str) -> None:
         if not self._lost:
