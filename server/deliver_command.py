@@ -28,7 +28,7 @@ _HINTS = {
     "says accept_models: true and lists the task, and neither hands on what was trained without "
     "privacy",
     Code.ROSTER: "it has pinned another roster, or has not confirmed the other hospital: send it "
-    "roster.json, to be trusted",
+    "roster.json, to be trusted, and deliver again if yours has changed meanwhile",
     Code.COHORT: "too few of the holders are hospitals that it has confirmed",
     Code.SESSION: "it does not hold the model, or not as its node signed it",
     Code.TASK: "it cannot build such a model: the task is not installed there",

@@ -40,7 +40,7 @@ class Handing:
         kept: Its folder.
         job: The job whose model it is.
         key: The coordinator's key.
-        roster: The roster that it names.
+        roster: Today's roster; the delivery goes nowhere if it names another one.
         pause_s: First pause between two offers; each is twice as long, up to `LONGEST_S`.
         clock: Present time with a time zone.
     """
@@ -99,6 +99,9 @@ class Delivering:
         )
 
     def _go(self) -> tuple[str, str]:
+        if self._handing.roster.digest != self._delivery.roster:
+            # Whoever has trusted the newer one refuses, and its cards are no word on the older.
+            return "failed", "the roster has changed since it was signed; deliver the model again"
         pause_s = self._handing.pause_s
         self._attempt += 1
         while True:

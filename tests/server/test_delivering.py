@@ -410,6 +410,13 @@ def test_a_recipient_that_never_takes_its_letters_is_asked_ever_more_seldom(
     assert waits == pytest.approx([0.01, 0.02, 0.04])
 
 
+def test_one_of_an_older_roster_asks_nobody(scene: Scene) -> None:
+    outcome = scene.run(scene.launch(roster="0" * 64))
+
+    assert (outcome.status, scene.seen) == ("failed", [])
+    assert "deliver the model again" in outcome.reason
+
+
 def test_somebody_can_end_it(scene: Scene) -> None:
     kept = scene.launch()
     kept.request_stop()
