@@ -10,7 +10,8 @@ from learning.array_place import ArrayPlace, array_place
 from learning.backbone import check_digest, load_backbone
 from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier
-from learning.outcomes import Classes, Flags, outcome_of
+from learning.flags import Flags
+from learning.outcomes import Classes, outcome_of
 from learning.residual import ResidualNetwork
 from learning.task import Recipe
 from protocol.errors import InputError

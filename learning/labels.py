@@ -11,7 +11,7 @@ from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier
 from learning.dense import DenseNetwork, check_hidden
 from learning.diagnosis import DEFAULT_HIDDEN
-from learning.outcomes import Flags
+from learning.flags import Flags
 from learning.task import Recipe
 
 

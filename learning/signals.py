@@ -10,8 +10,9 @@ from typing import Literal
 from learning.array_place import ArrayPlace, array_place
 from learning.base import DEEP, Chosen
 from learning.classification import Classifier
+from learning.flags import Flags
 from learning.imaging import MOST_WIDTH, check_widths
-from learning.outcomes import Classes, Flags, outcome_of
+from learning.outcomes import Classes, outcome_of
 from learning.recurrent import RecurrentNetwork
 from learning.residual import ResidualNetwork
 from learning.task import Recipe

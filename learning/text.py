@@ -11,8 +11,9 @@ from learning.bags import Bag
 from learning.base import DEEP, LINEAR, Chosen
 from learning.classification import Classifier, Network
 from learning.encoder import Encoder
+from learning.flags import Flags
 from learning.lora import Adaptation, Adapters
-from learning.outcomes import Classes, Flags, outcome_of
+from learning.outcomes import Classes, outcome_of
 from learning.places import Places
 from learning.task import FloatArray, Recipe, Records, Report, Table
 from protocol.errors import InputError
@@ -43,7 +44,7 @@ class Options:
         heads: Heads of its attention, which divide the width; 2 if not given.
         pretrained: Which model is adapted; for `adapted` only.
         class_weights: Public weight of each class in the loss, see learning.outcomes.Classes.
-        positive_weights: The same of several labels, see learning.outcomes.Flags.
+        positive_weights: The same of several labels, see learning.flags.Flags.
     """
 
     model: Model = "linear"
