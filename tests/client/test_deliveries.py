@@ -241,6 +241,8 @@ class TestRecipient:
             ({"weights": np.zeros(1).tobytes()}, Code.INTEGRITY),
             ({"card": b"{}"}, Code.INTEGRITY),
             ({"card": {"rounds": 7, "digests": {"layout": "0" * 64}}}, Code.INTEGRITY),
+            ({"layout": "0" * 64}, Code.INTEGRITY),
+            ({"card": {"privacy": {"mode": "local"}}}, Code.INTEGRITY),
             ({"card": {"preprocessing": 999}}, Code.VERSION),
         ],
     )
@@ -318,7 +320,8 @@ def forged(stage: Stage, name: str, keys: Keys, changes: Mapping[str, Any], *, s
     data = changes.get("weights", weights.tobytes())
     card = from_canonical(shared_card(card_of(stage.job, weights)))
     digest = hashlib.sha256(data).hexdigest()
-    card["digests"]["weights"] = digest
+    layout = changes.get("layout", stage.job.layout)
+    card["digests"] |= {"weights": digest, "layout": layout}
     extra = changes.get("card", {})
     if isinstance(extra, bytes):
         shared = extra
@@ -330,7 +333,7 @@ def forged(stage: Stage, name: str, keys: Keys, changes: Mapping[str, Any], *, s
         delivery=stage.delivery.digest,
         recipient=RECIPIENT,
         job=stage.job.digest,
-        layout=stage.job.layout,
+        layout=layout,
         weights=digest,
         card=shared,
     )
