@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -32,7 +33,7 @@ def folder_for(asked: Path | None, otherwise: Path) -> Path:
     """Where results will be written, found out before the work begins.
 
     Raises:
-        InputError: A file stands in the way.
+        InputError: A file stands in the way, or nothing may be written there.
     """
     folder = asked or otherwise
     check_folder(folder, "--out")
@@ -43,11 +44,13 @@ def check_folder(folder: Path, option: str) -> None:
     """Refuse a folder that cannot be.
 
     Raises:
-        InputError: A file stands in the way.
+        InputError: A file stands in the way, or nothing may be written there.
     """
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"{folder}: {place} is no folder", remedy=f"choose {option}")
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    if not place.is_dir():
+        raise InputError(f"{folder}: {place} is no folder", remedy=f"choose {option}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: nothing may be written here", remedy=f"choose {option}")
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> tuple[Path, ...]:

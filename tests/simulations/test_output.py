@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def test_a_file_in_the_way_is_said(tmp_path: Path, below: str) -> None:
     taken.write_text("a file")
     with pytest.raises(InputError, match="taken is no folder; choose --out"):
         folder_for(taken / below, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_of_somebody_else_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="nothing may be written"):
+        folder_for(tmp_path / "out", tmp_path)
 
 
 @pytest.mark.parametrize(
