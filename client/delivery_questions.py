@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from client.policy import Policy
+from learning.card import ModelCard
 from protocol.deliveries import VERSION, Delivery, quorum_of
 from protocol.errors import Code, RefusalError
 from protocol.jobs import Job, Mode
@@ -86,6 +87,18 @@ def asked_of_holder(delivery: Delivery, here: Place) -> Iterator[RefusalError]:
             )
         if name not in here.members:
             yield _unconfirmed(name)
+
+
+def asked_of_model(card: ModelCard) -> Iterator[RefusalError]:
+    """Whether this hospital can vouch for a model in its store."""
+    yield from asked_of_mode(card.privacy.mode)
+    if card.handed_on_by:
+        # Its word would rest on theirs: two that collude would count as three.
+        yield RefusalError(
+            Code.SESSION,
+            f"model {card.label} was itself handed on, by {', '.join(card.handed_on_by)}",
+            expected="one that this hospital finished",
+        )
 
 
 def asked_of_mode(mode: Mode) -> Iterator[RefusalError]:

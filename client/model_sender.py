@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.delivery_questions import Place, asked_of_holder, asked_of_mode, require
+from client.delivery_questions import Place, asked_of_holder, asked_of_model, require
 from client.hospital import Hospital
 from learning.artefact import Model, load, verify, versions
 from learning.handed import shared_card
@@ -44,7 +44,7 @@ class Sender:
                 remedy="see 'fedward client models verify'",
             )
         model = load(place, {hospital.key.fingerprint})
-        require(asked_of_mode(model.card.privacy.mode))
+        require(asked_of_model(model.card))
         return model
 
     def letters(

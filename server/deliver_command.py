@@ -30,7 +30,7 @@ _HINTS = {
     Code.ROSTER: "it has pinned another roster, or has not confirmed the other hospital: send it "
     "roster.json, to be trusted, and deliver again if yours has changed meanwhile",
     Code.COHORT: "too few of the holders are hospitals that it has confirmed",
-    Code.SESSION: "it does not hold the model, or not as its node signed it",
+    Code.SESSION: "it does not hold the model, or not as its node signed it, or got it from others",
     Code.TASK: "it cannot build such a model: the task is not installed there",
     Code.VERSION: "it runs another release",
     Code.INTEGRITY: "too few holders said the same of the model that came",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -41,6 +42,7 @@ from tests.delivered import (
     fill,
     four,
     job_of,
+    store,
     weights_of,
 )
 from tests.server.ward import copy_of
@@ -403,6 +405,17 @@ class TestHolder:
         other = replace(stage.delivery, job="0" * 64)
         packet = stage.say("south", stage.offer(other), about=other.digest)
         assert stage.code("south", packet) is Code.SESSION
+
+    def test_one_that_was_handed_the_model_vouches_for_nothing(self, stage: Stage) -> None:
+        """Else two that collude count as three where somebody believed them before."""
+        hospital = stage.member("north")[0]
+        shutil.rmtree(hospital.models)
+        store(hospital, stage.job, handed_on_by=("south", "east"))
+        keys = stage.keys()
+
+        assert stage.code("north", stage.say("north", stage.offer())) is Code.SESSION
+        assert "was itself handed on, by south, east" in stage.reason("north")
+        assert stage.code("north", stage.say("north", stage.vouch(keys))) is Code.SESSION
 
     def test_a_model_of_mode_none(self, stage: Stage) -> None:
         hospital = stage.member("north")[0]
