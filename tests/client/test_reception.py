@@ -12,7 +12,7 @@ from flwr.cli.build import build_fab_from_files
 from client.reception import Arrival, receive
 from protocol.bundle import Signed, SignedDelivery, SignedJob, pyproject
 from protocol.deliveries import CONTEXT
-from protocol.delivery_messages import HandOver, Offer
+from protocol.delivery_messages import HandOver, Offer, Vouch
 from protocol.errors import Code, IntegrityError, RefusalError
 from protocol.messages import Body, Enrol, Place, Stop, pack
 from protocol.signing import SigningKey
@@ -146,6 +146,9 @@ def test_a_job_that_was_signed_as_a_delivery_is_refused(door: Door) -> None:
 def test_an_offer_that_carries_another_delivery_or_comes_with_a_job_is_refused(door: Door) -> None:
     with pytest.raises(IntegrityError, match="carries another delivery"):
         door.knock(offer(door, b"{}"), bundle=door.delivered, about=door.delivery.digest)
+    vouch = Vouch(signature=b"", send=True, delivery=b"{}", recipients=b"{}")
+    with pytest.raises(IntegrityError, match="carries another delivery"):
+        door.knock(vouch, bundle=door.delivered, about=door.delivery.digest)
     with pytest.raises(IntegrityError, match="carries another delivery"):
         door.knock(offer(door))
     with pytest.raises(RefusalError, match="another job than its run's bundle"):
