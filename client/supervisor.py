@@ -43,6 +43,8 @@ GRACE_S = 10.0
 """What an answer gets beyond its deadline, after which the coordinator takes none."""
 DELIVERIES_PER_HOUR = 600
 """Messages about deliveries: each may leave a line in the journal, and no budget bounds them."""
+MOST_AWAITED = 8
+"""Models whose letters are awaited at the same time, each by a process."""
 NO_ANSWER = "this node could not answer"
 """All that the coordinator learns where even a refusal could not be made."""
 _LOG = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ class Supervisor:
         self._report = report
         self._refusals = Refusals(desk.journal, desk.clock)
         self._deliveries = Ration(DELIVERIES_PER_HOUR)
+        self._awaiting: list[str] = []
         self.activity = Activity()
 
     def poll(self, runtime: Runtime) -> bool:
@@ -216,11 +219,24 @@ class Supervisor:
             raise IntegrityError(f"{error}; it {how}") from error
         if reply.kind in {Enrolled.KIND, Ready.KIND}:
             self._desk.folder.mark_begun(digest)
-        if reply.kind in LAST or (reply.kind == Refused.KIND and arrival.kind == "delivery"):
-            # A delivery that goes on after a no begins anew, with new keys and today's policy.
-            self._nursery.drop(digest)
+        self._let_go(arrival, reply)
         self._note_reply(arrival, reply)
         return reply
+
+    def _let_go(self, arrival: Arrival, reply: Packet) -> None:
+        """End processes that have nothing left to keep in memory.
+
+        A delivery's keeps nothing but keys that await letters; one that goes on after a no begins
+        anew, with new keys and today's policy, and so does one that more recent ones displace.
+        """
+        digest, awaits = arrival.digest, reply.kind == Ready.KIND and "member" in reply.blobs
+        if reply.kind in LAST or (arrival.kind == "delivery" and not awaits):
+            self._nursery.drop(digest)
+        if awaits:
+            self._awaiting = [*(one for one in self._awaiting if one != digest), digest]
+            for displaced in self._awaiting[:-MOST_AWAITED]:
+                self._nursery.drop(displaced)
+            self._awaiting = self._awaiting[-MOST_AWAITED:]
 
     def _note_reply(self, arrival: Arrival, reply: Packet) -> None:
         """What became of a message; a refusal also with its code, and where its reason stands."""

@@ -279,7 +279,8 @@ class TestDelivery:
 
         assert stage.deliver(self.offer(stage, signed), signed).kind == "ready"
         assert stage.folder.known()[0].begun
-        assert list(stage.nursery.children) == [signed.digest]
+        # A holder keeps nothing in memory between the two.
+        assert not stage.nursery.children
         body = Vouch(
             signature=signed.signature, send=True, delivery=signed.delivery, recipients=b"{}"
         )
@@ -300,6 +301,20 @@ class TestDelivery:
         assert "too many messages about deliveries" in stage.journal()
         # Jobs go on meanwhile.
         assert stage.say(stage.enrol()).kind == "enrolled"
+
+    def test_no_more_than_a_few_models_are_awaited(
+        self, scene: Setting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("client.supervisor.MOST_AWAITED", 2)
+        stage = scene()
+        object.__setattr__(stage.hospital.config.policy, "accept_models", True)
+        wanted = {"holders": ("south", "east"), "recipients": ("north",)}
+        signed = [self.signed(stage, **wanted, nonce=digit * 32) for digit in "0123"]
+
+        for one in (*signed, signed[2], signed[3]):
+            assert stage.deliver(self.offer(stage, one), one).kind == "ready"
+
+        assert set(stage.nursery.children) == {one.digest for one in signed[2:]}
 
     def test_one_that_was_denied_is_refused(self, scene: Setting) -> None:
         stage = scene(approval="manual")
