@@ -14,7 +14,7 @@ from protocol.errors import FedwardError, InputError, IntegrityError
 from protocol.jobs import Job
 from server import job_folder
 from server.archive import Archive
-from server.checkpoint import Checkpoint, Pending, Seat
+from server.checkpoint import Checkpoint, Finished, Pending, Seat
 from server.job_folder import JobFolder
 from server.launch import Event, Outcome
 from server.rounds import start
@@ -62,6 +62,7 @@ def checkpoint(job: Job, *totals: bytes, model: bytes | None = None) -> Checkpoi
         metrics={"auroc": (0.9, 0.8, 0.95)},
         weights_tag="ab",
         model=model,
+        finished=Finished(attempt=3, confirmations={"north": bytes(64)}),
     )
 
 
