@@ -32,7 +32,7 @@ from typing import TypeVar
 
 import numpy as np
 from limits import Limits
-from report import Row, own_environment, parser_of, publish
+from report import Row, how_many, own_environment, parser_of, publish
 from schemes import PAILLIER_VALUES, Scheme, ckks, fedward, float32, packing_of, paillier
 from schemes import tenseal_bfv as bfv
 
@@ -204,8 +204,8 @@ def distances(rows: list[Row], sites: int) -> list[Row]:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--values", type=int, default=1_000_000, help="values of one update")
-    parser.add_argument("--sites", type=int, default=10, help="hospitals")
+    parser.add_argument("--values", type=how_many, default=1_000_000, help="values of one update")
+    parser.add_argument("--sites", type=how_many, default=10, help="hospitals")
     parser.add_argument("--install", action="store_true", help="make an environment for Paillier")
     parser.add_argument("--row", nargs=2, metavar=("SCHEME", "BITS"), help="measure one row here")
     arguments = parser.parse_args()

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report import Row, parser_of, publish
+from report import Row, how_many, parser_of, publish
 
 from learning.evaluation import ClassEvaluation
 from privacy.accounting import calibrate
@@ -111,10 +111,10 @@ def headings(*, noise: bool) -> dict[str, str]:
 def main() -> None:
     """Print the tables."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sites", type=int, default=5)
+    parser.add_argument("--sites", type=how_many, default=5)
     parser.add_argument("--epsilon", type=float, default=1.0)
-    parser.add_argument("--patients", type=int, nargs="+", default=[254, 1000, 5000])
-    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--patients", type=how_many, nargs="+", default=[254, 1000, 5000])
+    parser.add_argument("--trials", type=how_many, default=500)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     trusted = options.sites - 1

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from report import parser_of, publish
+from report import how_many, parser_of, publish
 
 from privacy.budget import Caps, Charge
 from privacy.ledger import Ledger
@@ -81,7 +81,7 @@ def measure(name: str, q: float, folder: Path, events: int) -> dict[str, str | i
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--events", type=int, default=EVENTS, help="events before the timed ones")
+    parser.add_argument("--events", type=how_many, default=EVENTS, help="before the timed ones")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = [

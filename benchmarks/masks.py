@@ -9,7 +9,7 @@ import time
 from statistics import median
 
 import numpy as np
-from report import parser_of, publish
+from report import how_many, parser_of, publish
 
 from privacy.keys import Ephemeral
 from privacy.masks import mask
@@ -54,8 +54,8 @@ def measure(num_words: int, peers: int, modulus: int, repeat: int) -> float:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--words", type=int, default=1_000_000, help="words per mask")
-    parser.add_argument("--repeat", type=int, default=9, help="the median of this many counts")
+    parser.add_argument("--words", type=how_many, default=1_000_000, help="words per mask")
+    parser.add_argument("--repeat", type=how_many, default=9, help="the median of this many counts")
     arguments = parser.parse_args()
     rows = []
     for name, modulus in MODULI.items():

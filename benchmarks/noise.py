@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 import opendp.prelude as dp
-from report import parser_of, publish
+from report import how_many, parser_of, publish
 
 from privacy.noise import SystemEntropy, discrete_gaussian, poisson_sample, stochastic_round
 
@@ -66,7 +66,7 @@ def rows(values: int) -> list[dict[str, float | str]]:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--values", type=int, default=100_000)
+    parser.add_argument("--values", type=how_many, default=100_000)
     arguments = parser.parse_args()
     publish(
         f"Medians for {arguments.values:,} values",

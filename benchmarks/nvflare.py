@@ -32,7 +32,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from report import ROOT, Cell, Row, own_environment, parser_of, publish
+from report import ROOT, Cell, Row, how_many, own_environment, parser_of, publish
 from upload import run_case
 
 from privacy.plan import PrivacyRequest
@@ -208,7 +208,7 @@ def records(site: int) -> tuple[np.ndarray, np.ndarray]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--install", action="store_true", help="make FLARE's environment")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=how_many, default=5)
     parser.add_argument("--ours", nargs=3, metavar=("RUN", "WIDTH", "FILE"), help="one run here")
     arguments = parser.parse_args()
     if arguments.ours:

@@ -32,7 +32,7 @@ import numpy.typing as npt
 import torch
 from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
 from opacus.layers import DPGRU, DPMultiheadAttention
-from report import Row, parser_of, publish
+from report import Row, how_many, parser_of, publish
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -368,7 +368,7 @@ def as_row(line: Result, lines: Sequence[Result]) -> Row:
 def main() -> None:
     """Print the table; exit code 1 where images take more memory than is allowed."""
     parser = parser_of(__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=how_many, default=7)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help="times alone, no memory")
     arguments = parser.parse_args()

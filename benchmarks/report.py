@@ -35,9 +35,29 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
         nargs="?",
         const="-",
         metavar="FILE",
+        type=_target,
         help="print the rows as a JSON list; with FILE write machine, versions and rows there",
     )
     return parser
+
+
+def how_many(text: str) -> int:
+    """A whole number from 1 on, of a command line.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
+    return int(text)
+
+
+def _target(text: str) -> str:
+    """Where rows go, refused before hours of measurement where that cannot be."""
+    folder = Path(text).resolve().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text}: nothing can be written into {folder}")
+    return text
 
 
 def machine() -> dict[str, str | int | float]:

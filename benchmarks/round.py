@@ -28,7 +28,7 @@ import torch
 from case import Case
 from demo import show_demo
 from phases import GRADIENTS, PHASES, REST, Phases, Seconds
-from report import Row, parser_of, publish
+from report import Row, how_many, parser_of, publish
 
 from privacy.he.sum import SumProcess
 from server.launch import Event
@@ -140,10 +140,10 @@ def note_of(run: Mapping[str, Any]) -> str:
 def main() -> None:
     """Print the table or the JSON."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sites", type=int, nargs="+", default=[10], help="hospitals")
-    parser.add_argument("--parameters", type=int, nargs="+", default=[100_000])
-    parser.add_argument("--records", type=int, default=500, help="of each hospital")
-    parser.add_argument("--rounds", type=int, default=5, help="at least 2; the first is apart")
+    parser.add_argument("--sites", type=how_many, nargs="+", default=[10], help="hospitals")
+    parser.add_argument("--parameters", type=how_many, nargs="+", default=[100_000])
+    parser.add_argument("--records", type=how_many, default=500, help="of each hospital")
+    parser.add_argument("--rounds", type=how_many, default=5, help="at least 2; the first is apart")
     parser.add_argument("--evaluate", type=int, default=0, help="every so many rounds")
     parser.add_argument("--demo", action="store_true", help="the rounds of `make demo` instead")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import parser_of, publish
+from report import how_many, parser_of, publish
 
 from client.data.config import CsvConfig, Database, ParquetConfig, SourceConfig, SqlConfig
 from client.data.gathering import gather_sides
@@ -150,7 +150,7 @@ def measure(kind: str, rows: int) -> dict[str, Any]:
 def main() -> None:
     """Print the table; exit code 1 where a process takes more memory than is allowed."""
     parser = parser_of(__doc__)
-    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rows", type=how_many, default=ROWS)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

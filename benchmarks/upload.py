@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import Row, parser_of, publish
+from report import Row, how_many, parser_of, publish
 
 from learning.task import load_task
 from privacy.plan import PrivacyRequest
@@ -123,7 +123,7 @@ def measure(values: int) -> list[Row]:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--values", type=int, default=1_000_000, help="parameters of the model")
+    parser.add_argument("--values", type=how_many, default=1_000_000, help="a model's parameters")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     publish(

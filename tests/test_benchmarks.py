@@ -109,6 +109,20 @@ def test_rounds_over_connections_are_measured_beside_flowers_own() -> None:
     assert {"process tree", "ours_mb", "plain_mb", "ratio"} <= set(tables["memory"][0])
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--values", "0"], "expected a whole number from 1 on; found '0'"),
+        (["--json", "/nowhere/rows.json"], "nothing can be written into /nowhere"),
+    ],
+)
+def test_nothing_is_measured_for_nothing(options: list[str], words: str) -> None:
+    command = [sys.executable, "benchmarks/noise.py", *options]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_says_what_it_does(script: str) -> None:
