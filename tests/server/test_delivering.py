@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 from learning.artefact import load, versions
 from privacy.keys import Ephemeral
 from protocol.canonical import from_canonical, to_canonical
+from protocol.cohort import Member as Keys
 from protocol.deliveries import CONTEXT
 from protocol.delivery_messages import Ready
 from protocol.errors import BusyError, Code, InputError, IntegrityError
@@ -339,14 +340,22 @@ def test_an_answer_without_the_hospitals_signature_is_none(scene: Scene) -> None
         Ready(name=RECIPIENT, holds=False), place, west, recipient=key.fingerprint, deadline=4e9
     )
     assert heard(bare) == Standing()
-    keys = Ephemeral.generate().member(
-        name="hill", job=kept.digest, roster=kept.delivery.roster, key=west
-    )
-    foreign = pack(
-        Ready(name=RECIPIENT, holds=False, member=keys.to_bytes()), place, west,
-        recipient=key.fingerprint, deadline=4e9,
-    )  # fmt: skip
-    assert heard(foreign) == Standing()
+    roster = kept.delivery.roster
+    good = Ephemeral.generate().member(name=RECIPIENT, job=kept.digest, roster=roster, key=west)
+    for keys in (
+        Ephemeral.generate().member(name="hill", job=kept.digest, roster=roster, key=west),
+        Ephemeral.generate().member(name=RECIPIENT, job="0" * 64, roster=roster, key=west),
+        # Holders could seal nothing to these, and would write to no other recipient either.
+        Keys.create(
+            name=RECIPIENT, job=kept.digest, roster=roster, kem=bytes(32),
+            exchange=good.exchange, key=west,
+        ),
+    ):  # fmt: skip
+        foreign = pack(
+            Ready(name=RECIPIENT, holds=False, member=keys.to_bytes()), place, west,
+            recipient=key.fingerprint, deadline=4e9,
+        )  # fmt: skip
+        assert heard(foreign) == Standing()
     # Nor is anybody heard where nobody is connected.
     assert offers.ask(Standing(), place) == Standing()
     late = pack(
