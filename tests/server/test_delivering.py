@@ -13,6 +13,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.model_sender import Sender
 from learning.artefact import load, versions
 from privacy.keys import Ephemeral
 from protocol.canonical import from_canonical, to_canonical
@@ -236,6 +237,22 @@ def test_another_sends_the_model_where_the_first_one_holds_another(
         model = load(west.models / scene.job.name / "1")
     assert model.card.handed_on_by == ("south", "east")
     assert model.weights_P.tobytes() == weights_of(scene.job).tobytes()
+
+
+@pytest.mark.parametrize("answered", [{}, {"hill": b"letter"}, {RECIPIENT: b"", "hill": b""}])
+def test_a_holder_that_writes_to_others_than_it_was_asked_keeps_nobody_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, answered: dict[str, bytes]
+) -> None:
+    honest = Sender.letters
+
+    def letters(self: Sender, *asked: Any) -> dict[str, bytes]:
+        return answered if self._hospital.name == "north" else honest(self, *asked)
+
+    monkeypatch.setattr(Sender, "letters", letters)
+
+    outcome = scene.run(scene.launch())
+
+    assert (outcome.status, outcome.refusals) == ("completed", {"north": Code.FAILED})
 
 
 def test_holders_of_whom_no_two_agree_are_not_believed(tmp_path: Path, template: Template) -> None:
