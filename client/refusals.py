@@ -53,13 +53,15 @@ class Refusals:
         self._ration = Ration(PER_HOUR)
         self._unwritten = 0
 
-    def note(self, job: str, code: Code, reason: str) -> None:
+    def note(self, job: str, code: Code, reason: str, *, bundle: str = "") -> None:
         """Write a refusal down, or count it.
 
         Args:
             job: Digest of the job, empty where that is not known.
             code: What the coordinator learns.
             reason: What it does not.
+            bundle: SHA-256 of what came in place of a job, under which the coordinator's SuperLink
+                keeps it.
 
         Raises:
             FedwardError: As `protocol.journal.Journal.append` does.
@@ -68,7 +70,11 @@ class Refusals:
         if self._ration.used_up(now):
             self._unwritten += 1
             return
-        count = {"unwritten": self._unwritten} if self._unwritten else {}
-        self._journal.append("refused", {"job": job, "code": str(code), "reason": reason, **count})
+        fields: dict[str, str | int] = {"job": job, "code": str(code), "reason": reason}
+        if bundle:
+            fields["bundle"] = bundle
+        if self._unwritten:
+            fields["unwritten"] = self._unwritten
+        self._journal.append("refused", fields)
         self._ration.take(now)
         self._unwritten = 0

@@ -7,6 +7,7 @@ out one at a time, whichever job it is of.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -180,7 +181,7 @@ class Supervisor:
             arrival = receive(fab, parts, self._desk.roster.coordinator)
         except FedwardError as error:
             code = error.code if isinstance(error, RefusalError) else Code.SIGNATURE
-            return self._refuse(code, str(error), None)
+            return self._refuse_bundle(code, str(error), fab)
         try:
             desk = self._desk
             check_gate(arrival, desk.config, desk.folder, desk.clock(), name=desk.name)
@@ -250,12 +251,22 @@ class Supervisor:
 
     # -- refusals and notes ---------------------------------------------------------------------
 
-    def _refuse(self, code: Code, reason: str, header: Header | None) -> Packet:
+    def _refuse(self, code: Code, reason: str, header: Header) -> Packet:
         """The coordinator gets the code; the reason stays in journal and log."""
-        desk = self._desk
-        place = Place(job="") if header is None else _place(header)
+        place = _place(header)
         self._refusals.note(place.job, code, reason)
         self._note_error(reason)
+        return self._refused(code, place)
+
+    def _refuse_bundle(self, code: Code, reason: str, fab: bytes) -> Packet:
+        """As `_refuse`, where no job is known; the bundle's digest says what came instead."""
+        digest = hashlib.sha256(fab).hexdigest()
+        self._refusals.note("", code, reason, bundle=digest)
+        self._note_error(f"bundle {digest[:12]}: {reason}")
+        return self._refused(code, Place(job=""))
+
+    def _refused(self, code: Code, place: Place) -> Packet:
+        desk = self._desk
         return pack(
             Refused(name=desk.name, reason=str(code)),
             place,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -120,9 +121,14 @@ class Scene:
         header = open_header(reply, self.hospital.key.public)
         return read_body(reply, header, Refused).reason
 
-    def journal(self) -> str:
+    def refused(self) -> dict[str, str]:
+        """What the journal says of the last refusal."""
         lines = (self.hospital.base / "journal.jsonl").read_text().splitlines()
-        return str(json.loads(lines[-1])["document"]["fields"]["reason"])
+        fields: dict[str, str] = json.loads(lines[-1])["document"]["fields"]
+        return fields
+
+    def journal(self) -> str:
+        return self.refused()["reason"]
 
 
 Setting = Callable[..., Scene]
@@ -183,6 +189,21 @@ def test_a_message_that_nobody_signed_is_refused_with_a_code(scene: Setting) -> 
     reply = stage.supervisor.answer(fab, {"header": b"x"})
 
     assert stage.code(reply) == "signature"
+
+
+def test_a_bundle_that_nobody_can_read_is_named_by_its_digest(scene: Setting) -> None:
+    stage = scene()
+
+    place = Place(job=stage.job.digest)
+    packet = pack(stage.enrol(), place, stage.key, recipient="*", deadline=LATE)
+
+    reply = stage.supervisor.answer(b"no zip", packet.to_wire())
+
+    digest = hashlib.sha256(b"no zip").hexdigest()
+    assert (stage.code(reply), stage.refused()["bundle"]) == ("integrity", digest)
+    assert f"bundle {digest[:12]}" in (stage.supervisor.activity.last_error or "")
+    stage.say(Stop(reason="over"))
+    assert "bundle" not in stage.refused()
 
 
 def test_a_job_waits_for_the_administrator_and_begins_when_approved(scene: Setting) -> None:
