@@ -6,12 +6,13 @@ an array. NaN, and empty text, say that a value is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from learning.cell_values import patient_key
 from learning.numeric import MatrixTable
-from learning.schema import Column, Schema, as_text
+from learning.schema import Column, Schema
 from learning.task import Cells
 from serving.payloads import BYTES, DTYPES, Tensor
 from serving.refusal import Kind, Refusal, invalid
@@ -48,10 +49,7 @@ def table_of(schema: Schema, inputs: Sequence[Tensor], most_rows: int) -> Mappin
     if len(inputs) == 1 and inputs[0].name == MATRIX and MATRIX not in schema.names:
         return _split(schema, inputs[0], most_rows)
     tensors = _by_name(schema, inputs)
-    rows = {tensor.array.shape[0] for tensor in tensors.values()}
-    if len(rows) > 1:
-        raise invalid("inputs differ in their number of rows", expected="one first size for all")
-    _check_rows(rows.pop(), most_rows)
+    _check_rows(_rows_of(tensors.values()), most_rows)
     return {column.name: _cells(column, tensors[column.name]) for column in schema.columns}
 
 
@@ -60,7 +58,16 @@ def _without_patient(patient: str, inputs: Sequence[Tensor]) -> Sequence[Tensor]
     names = {tensor.name for tensor in inputs}
     if names != {MATRIX, patient}:
         return inputs
+    _rows_of(inputs)
     return [tensor for tensor in inputs if tensor.name == MATRIX]
+
+
+def _rows_of(inputs: Collection[Tensor]) -> int:
+    """How many rows all of them have: a batch would part at wrong rows, were they not the same."""
+    rows = {len(tensor.array) for tensor in inputs}
+    if len(rows) > 1:
+        raise invalid("inputs differ in their number of rows", expected="one first size for all")
+    return rows.pop()
 
 
 def _by_name(schema: Schema, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -86,10 +93,10 @@ def patients_of(schema: Schema, inputs: Sequence[Tensor], rows: int) -> list[str
         return [None] * rows
     if found.datatype not in _NAMES or found.array.shape not in {(rows,), (rows, 1)}:
         raise invalid(f"input {found.name!r}", expected=f"texts or whole numbers of shape {rows}")
-    keys = [as_text(one) for one in found.array.reshape(-1).tolist()]
-    if not all(len(key) <= _LONGEST_KEY and key.isprintable() for key in keys):
+    keys = [patient_key(one) for one in found.array.reshape(-1).tolist()]
+    if not all(len(key) <= _LONGEST_KEY and key.isprintable() for key in filter(None, keys)):
         raise invalid(f"input {found.name!r}", expected="texts of at most 64 printable letters")
-    return [key or None for key in keys]
+    return keys
 
 
 def _check_rows(count: int, most_rows: int) -> None:

@@ -235,6 +235,7 @@ def test_a_request_may_name_its_patients_and_need_not() -> None:
     assert patients_of(schema, [age], 2) == [None, None]
     assert patients_of(schema, [age, case(["P1", ""])], 2) == ["P1", None]
     assert patients_of(schema, [age, case([[7], [8]], "INT64")], 2) == ["7", "8"]
+    assert patients_of(schema, [age, case([None, " NA"])], 2) == [None, None], "as in training"
     assert [*table_of(schema, [age, case(["P1", "P2"])], 10)] == ["age"]
     matrix = Tensor("columns", "FP64", np.array([[1.0], [2.0]]))
     assert table_of(schema, [case(["P1", "P2"]), matrix], 10)["age"].tolist() == [1.0, 2.0]  # type: ignore[union-attr]
