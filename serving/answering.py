@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from serving.batching import Answer, Batcher
 from serving.explaining import Explaining
 from serving.flags import FlagArray, flags_of
 from serving.payloads import BYTES
+from serving.refusal import invalid
 from serving.spool import Spool
 
 FLAGS = "flags"
@@ -118,3 +119,15 @@ class Served:
             "weights_sha256": card.digests.weights,
             **columns,
         }
+
+    def check(self, wanted: Sequence[str]) -> None:
+        """Refuse names of outputs that are none.
+
+        Raises:
+            Refusal: One is unknown, or wanted more than once: an answer would outgrow every limit.
+        """
+        known = (*self.datatypes, *(() if self.explaining is None else self.explaining.names))
+        if unknown := [name for name in wanted if name not in known]:
+            raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(known))
+        if len(set(wanted)) < len(wanted):
+            raise invalid("an output occurs twice", expected="each output once")

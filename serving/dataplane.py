@@ -19,7 +19,7 @@ from serving.loading import Catalogue
 from serving.metrics import Metrics
 from serving.monitor import Monitor
 from serving.payloads import Reply, Request, Tensor
-from serving.refusal import Kind, Refusal, invalid
+from serving.refusal import Kind, Refusal
 from serving.spool import Spools
 from serving.tokens import Gate, Scope
 
@@ -223,10 +223,7 @@ class DataPlane:
         """
         served = self.catalogue.find(model, request.version)
         datatypes, explaining = served.datatypes, served.explaining
-        if request.outputs:
-            known = [*datatypes, *(() if explaining is None else explaining.names)]
-            if unknown := [name for name in request.outputs if name not in known]:
-                raise invalid(f"unknown output {unknown[0][:64]!r}", expected=", ".join(known))
+        served.check(request.outputs)
         cells = sum(tensor.array.size for tensor in request.inputs)
         schema = served.model.task.schema
         if cells <= SMALL:

@@ -56,3 +56,10 @@ def test_patients_beside_a_matrix_move_nobodys_answer(plane: DataPlane) -> None:
     assert [first, second, third] == alone
     assert isinstance(wrong, Refusal)
     assert "differ in their number of rows" in str(wrong)
+
+
+def test_an_output_is_wanted_once(plane: DataPlane) -> None:
+    """A small request for a million copies would be an answer that no machine holds."""
+    assert answers(plane, asked([1.0], outputs=("flags",))) == [[[0]]]
+    (told,) = answers(plane, asked([1.0], outputs=("flags", "label", "flags")))
+    assert "an output occurs twice" in str(told)
