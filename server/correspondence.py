@@ -24,7 +24,7 @@ from protocol.messages import (
 )
 from protocol.signing import SigningKey
 from server.checkpoint import Seat
-from server.exchange import Arrival, Exchange
+from server.exchange import Arrival, Exchange, Pending
 from server.terms import Answer
 
 B = TypeVar("B", bound=Body)
@@ -94,8 +94,29 @@ class Correspondence:
         Raises:
             HaltedError: Somebody asked for the job's end.
         """
-        packet = self._pack(body, place, EVERYBODY)
-        self._ask(dict.fromkeys(nodes, packet), take, wait_s)
+        self._ask(self._for_all(nodes, body, place), take, wait_s)
+
+    def send_nodes(
+        self,
+        nodes: tuple[int, ...],
+        body: Body,
+        place: Place,
+        take: Callable[[Arrival], None],
+        *,
+        wait_s: float,
+    ) -> Pending:
+        """Ask nodes, whoever they are, and wait for none of them; see `look`."""
+        packets = self._for_all(nodes, body, place)
+        self.bytes_down += _size(packets)
+        return self._exchange.send(packets, take, timeout_s=wait_s)
+
+    def look(self, pending: Pending, take: Callable[[Arrival], None]) -> None:
+        """Use the answers that have come since the last look.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
+        """
+        self._exchange.look(pending, self._counting(take))
 
     def ask(
         self,
@@ -174,17 +195,26 @@ class Correspondence:
     def _ask(
         self, packets: Mapping[int, Packet], take: Callable[[Arrival], None], wait_s: float
     ) -> None:
-        self.bytes_down += sum(packet.size for packet in packets.values())
+        self.bytes_down += _size(packets)
+        self._exchange.ask(packets, self._counting(take), timeout_s=wait_s)
 
+    def _counting(self, take: Callable[[Arrival], None]) -> Callable[[Arrival], None]:
         def count(arrival: Arrival) -> None:
             self.bytes_up += 0 if arrival.packet is None else arrival.packet.size
             take(arrival)
 
-        self._exchange.ask(packets, count, timeout_s=wait_s)
+        return count
+
+    def _for_all(self, nodes: tuple[int, ...], body: Body, place: Place) -> dict[int, Packet]:
+        return dict.fromkeys(nodes, self._pack(body, place, EVERYBODY))
 
     def _pack(self, body: Body, place: Place, recipient: str) -> Packet:
         deadline = time.time() + self._job.timeout_s
         return pack(body, place, self._key, recipient=recipient, deadline=deadline)
+
+
+def _size(packets: Mapping[int, Packet]) -> int:
+    return sum(packet.size for packet in packets.values())
 
 
 def _place_of(header: Header) -> Place:

@@ -28,6 +28,24 @@ class Arrival:
     packet: Packet | None
 
 
+@dataclass
+class Pending:
+    """Packets that were sent and not answered yet.
+
+    Args:
+        sent: Node by message.
+        end: When their nodes count as silent, by `time.monotonic`.
+    """
+
+    sent: dict[str, int]
+    end: float
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Nodes that may still answer."""
+        return tuple(self.sent.values())
+
+
 class HaltedError(Exception):
     """Somebody asked for the job's end while answers were waited for; no fault of anybody."""
 
@@ -83,20 +101,41 @@ class Exchange:
         Raises:
             HaltedError: Somebody asked for the job's end.
         """
+        pending = self.send(packets, take, timeout_s=timeout_s)
+        while pending.nodes:
+            self.look(pending, take)
+            if pending.nodes and self._poll_s:
+                time.sleep(self._poll_s)
+
+    def send(
+        self, packets: Mapping[int, Packet], take: Callable[[Arrival], None], *, timeout_s: float
+    ) -> Pending:
+        """Send one packet to each node and wait for none: `look` hands over what comes.
+
+        Args:
+            packets: Packet by node.
+            take: Gets an arrival without a packet for each node that has gone.
+            timeout_s: How long answers are taken.
+        """
         sent = self._push(packets, timeout_s)
         for node in set(packets) - set(sent.values()):
             take(Arrival(node, None))
-        end = time.monotonic() + timeout_s
-        while sent and time.monotonic() < end:
-            for message, node in tuple(sent.items()):
-                self.check()
-                arrived = self._pull(message, node, take)
-                if arrived:
-                    del sent[message]
-            if sent and self._poll_s:
-                time.sleep(self._poll_s)
-        for node in sent.values():
-            take(Arrival(node, None))
+        return Pending(sent=sent, end=time.monotonic() + timeout_s)
+
+    def look(self, pending: Pending, take: Callable[[Arrival], None]) -> None:
+        """Hand over the answers that have come, and in the end who gave none.
+
+        Raises:
+            HaltedError: Somebody asked for the job's end.
+        """
+        for message, node in tuple(pending.sent.items()):
+            self.check()
+            if self._pull(message, node, take):
+                del pending.sent[message]
+        if time.monotonic() >= pending.end:
+            for node in pending.nodes:
+                take(Arrival(node, None))
+            pending.sent.clear()
 
     def _push(self, packets: Mapping[int, Packet], timeout_s: float) -> dict[str, int]:
         """Node by message; of a node that has gone Flower takes none."""

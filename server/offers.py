@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.bundle import SignedDelivery
@@ -16,7 +18,10 @@ from protocol.roster import Roster
 from server.checkpoint import Seat
 from server.correspondence import Correspondence
 from server.delivery_rules import Rules, Standing
-from server.exchange import Arrival
+from server.exchange import Arrival, Pending
+
+ROUND_S = 10.0
+"""How long one round waits for answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,16 @@ class Offers:
         self._rules = rules
         self._cards = {card.fingerprint: card for card in offered.roster.members}
         self._others: set[int] = set()
+        self._attempt = 0
+        self._open: list[Pending] = []
         self.seats: dict[str, Seat] = {}
 
     def ask(self, standing: Standing, place: Place) -> Standing:
         """Ask every connected node that may be one of those that have not answered.
+
+        One that is slow or hangs keeps the others waiting for `ROUND_S` at the most. Its answer is
+        taken in a later round of the same attempt, and until the delivery's `timeout_s` is over it
+        is not asked again.
 
         Returns:
             Where the delivery stands afterwards.
@@ -62,25 +73,42 @@ class Offers:
         Raises:
             HaltedError: Somebody asked for the delivery's end.
         """
-        wanted = standing.unanswered(self._rules)
-        known = {seat.node for name, seat in self.seats.items() if name not in wanted}
-        nodes = tuple(node for node in self._letters.nodes() if node not in known | self._others)
-        if not wanted or not nodes:
-            return standing
-        body = Offer(
-            signature=self._offered.signed.signature,
-            delivery=self._offered.signed.delivery,
-            job=self._offered.job.to_bytes(),
-        )
+        if place.attempt != self._attempt:
+            # What a recipient answers to an earlier attempt are keys that nobody writes to.
+            self._attempt, self._open = place.attempt, []
         after = standing
 
         def take(arrival: Arrival) -> None:
             nonlocal after
             after = self._take(after, arrival, place)
 
+        self._offer(standing, place, take)
+        end = time.monotonic() + ROUND_S
+        while True:
+            for pending in self._open:
+                self._letters.look(pending, take)
+            self._open = [pending for pending in self._open if pending.nodes]
+            left_s = end - time.monotonic()
+            if not self._open or not after.unanswered(self._rules) or left_s <= 0:
+                return after
+            self._letters.pause(left_s)
+
+    def _offer(self, standing: Standing, place: Place, take: Callable[[Arrival], None]) -> None:
+        """Send an offer to each node that may be one of those, and has none to answer."""
+        wanted = standing.unanswered(self._rules)
+        answered = {seat.node for name, seat in self.seats.items() if name not in wanted}
+        silent = {node for pending in self._open for node in pending.nodes}
+        spared = answered | self._others | silent
+        nodes = tuple(node for node in self._letters.nodes() if node not in spared)
+        if not wanted or not nodes:
+            return
+        body = Offer(
+            signature=self._offered.signed.signature,
+            delivery=self._offered.signed.delivery,
+            job=self._offered.job.to_bytes(),
+        )
         timeout_s = self._offered.delivery.timeout_s
-        self._letters.ask_nodes(nodes, body, place, take, wait_s=timeout_s)
-        return after
+        self._open.append(self._letters.send_nodes(nodes, body, place, take, wait_s=timeout_s))
 
     def _take(self, standing: Standing, arrival: Arrival, place: Place) -> Standing:
         """Who answered is known only from the answer: its sender must be in the roster."""

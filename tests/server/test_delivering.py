@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,6 +89,7 @@ class Scene:
         *,
         drop: Lost = lambda _, __: False,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        grid_of: Callable[[ClientApp], InlineGrid] | None = None,
     ) -> Handed:
         """One life of the coordinator and of all hospitals."""
         handing = Handing(
@@ -100,7 +101,7 @@ class Scene:
             clock=clock,
         )
         with inline_app(Way.to(self.consortium)) as app:
-            grid = InlineGrid(app, 4, drop=drop)
+            grid = InlineGrid(app, 4, drop=drop) if grid_of is None else grid_of(app)
             exchange = Exchange(grid, poll_s=0.0)
             outcome = Delivering(handing, exchange).run()
         self.seen: list[Message] = grid.seen
@@ -397,6 +398,66 @@ def test_it_waits_for_hospitals_until_it_expires(scene: Scene) -> None:
 
     assert outcome.status == "failed"
     assert outcome.reason == "it expired, waiting for west (not connected)"
+
+
+class Slow(InlineGrid):
+    """A grid in which one hospital answers its first offer at the third look, or never.
+
+    Args:
+        app: As in `InlineGrid`.
+        never: Whether it hangs.
+    """
+
+    NODE = 3
+
+    def __init__(self, app: ClientApp, *, never: bool) -> None:
+        super().__init__(app, 4)
+        self.never = never
+        self.looks = self.asked = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = tuple(messages)
+        self.asked += sum(one.metadata.dst_node_id == self.NODE for one in messages)
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        (identifier,) = message_ids
+        if self._waiting[identifier].metadata.dst_node_id == self.NODE:
+            self.looks += 1
+            if self.never or self.looks < 3:
+                return ()
+        return super().pull_messages([identifier])
+
+
+class TestSlow:
+    """South hangs or is slow, and has an hour for its answer."""
+
+    def test_one_that_hangs_keeps_nobody_from_the_model(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("server.offers.ROUND_S", 0.0)
+
+        outcome = scene.run(scene.launch(timeout_s=3600), grid_of=lambda app: Slow(app, never=True))
+
+        assert (outcome.status, outcome.refusals) == ("completed", {})
+        assert '"kind":"handed-on"' not in scene.journal("south")
+
+    def test_one_that_is_slow_is_heard_later_and_asked_once(
+        self, tmp_path: Path, template: Template, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its word is needed, so the delivery waits for it, round after round."""
+        monkeypatch.setattr("server.offers.ROUND_S", 0.0)
+        scene, grids = Scene(tmp_path, template, holders=("north", "south")), list[Slow]()
+
+        def grid_of(app: ClientApp) -> Slow:
+            grids.append(Slow(app, never=False))
+            return grids[0]
+
+        outcome = scene.run(scene.launch(timeout_s=3600), grid_of=grid_of)
+
+        assert outcome.status == "completed"
+        assert grids[0].asked == 2  # one offer, and the letters
+        assert grids[0].looks == 4
 
 
 def test_it_does_not_try_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
