@@ -32,6 +32,7 @@ DTYPES: Mapping[str, npt.DTypeLike] = {
     "FP64": "<f8",
 }
 _MOST_AXES = 8
+_MOST_VALUES = 1 << 48
 _LENGTH = struct.Struct("<I")
 
 
@@ -142,8 +143,13 @@ def _size(name: str, datatype: str, shape: Sequence[int]) -> int:
     """Number of elements of a shape that is one."""
     if datatype != BYTES and datatype not in DTYPES:
         raise invalid(f"tensor {name!r}: datatype", expected=", ".join((*DTYPES, BYTES)))
-    whole = all(type(size) is int and 0 <= size < 1 << 31 for size in shape)
-    if not (1 <= len(shape) <= _MOST_AXES and whole):
+    whole = all(type(size) is int and size >= 0 for size in shape)
+    # NumPy counts what an array would have were none of its axes empty.
+    if not (
+        1 <= len(shape) <= _MOST_AXES
+        and whole
+        and math.prod(size or 1 for size in shape) < _MOST_VALUES
+    ):
         raise invalid(f"tensor {name!r}: shape", expected=f"1 to {_MOST_AXES} sizes from 0")
     return math.prod(shape)
 

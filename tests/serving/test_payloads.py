@@ -67,6 +67,16 @@ def test_nothing_is_allocated_for_what_was_not_sent() -> None:
         from_raw("x", "BYTES", [1 << 30], b"")
 
 
+@pytest.mark.parametrize("datatype", ["FP64", "BYTES"])
+def test_an_empty_axis_hides_no_sizes_beyond_all_arrays(datatype: str) -> None:
+    large = [0, *[2**31 - 1] * 3]
+    assert from_raw("x", datatype, [0, 2], b"").array.shape == (0, 2)
+    with pytest.raises(Refusal, match="'x': shape"):
+        from_raw("x", datatype, large, b"")
+    with pytest.raises(Refusal, match="'x': shape"):
+        from_values("x", datatype, large, [])
+
+
 @pytest.mark.parametrize(
     "body",
     [
