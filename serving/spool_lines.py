@@ -43,8 +43,9 @@ def kept(schema: Schema) -> Iterator[Column]:
 
 def lines(schema: Schema, rows: Rows) -> Iterator[tuple[str, ...]]:
     """Rows as lines; what training could not read is empty."""
-    number_KN = number_matrix(schema.numbers, rows.table)
-    numbers = dict(zip(schema.numbers.names, number_KN.tolist(), strict=True))
+    names = schema.numbers.names
+    number_KN = number_matrix(schema.numbers, rows.table).tolist() if names else ()
+    numbers = dict(zip(names, number_KN, strict=True))
     columns = [] if schema.patient is None else [[one or "" for one in rows.patients]]
     for column in kept(schema):
         if column.kind == "number":

@@ -86,6 +86,15 @@ def test_a_source_reads_the_schemas_words_and_no_others(tmp_path: Path) -> None:
     assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o700
 
 
+def test_rows_without_a_number_are_kept_as_well(tmp_path: Path) -> None:
+    words = parse(Schema, {**PATIENTS, "columns": SCHEMA["columns"][1:3]}, "schema")
+    kept = Spool(tmp_path / "rows", words, Keeping(), Clock())
+    kept.take({"ward": ["b"], "smoker": ["no"]}, np.zeros((1, 2), np.uint8), ["P1"])
+    kept.close()
+    (file,) = (tmp_path / "rows").iterdir()
+    assert file.read_text() == f"case,ward,smoker,{LABEL}\nP1,b,no,yes\n"
+
+
 def test_rows_are_bounded_in_number_and_in_age(tmp_path: Path) -> None:
     clock, folder = Clock(), tmp_path / "rows"
     kept = spool(folder, clock, rows=100, days=2)
