@@ -87,13 +87,16 @@ class Spool:
     def write(self) -> None:
         """Write what waits, finish the file if it is large or old, drop what is too old."""
         with self._lock:
-            waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+            waiting, self._waiting = self._waiting, []
+            too_many, self._waiting_rows = self._waiting_rows > _MOST_WAITING, 0
         with self._complaining():
             if waiting:
                 self._append(waiting)
             if self._growing >= max(1, min(5000, self.settings.rows // 10)) or self._is_old():
                 self.seal()
             drop(self.folder, self.settings, self.clock(), self._growing)
+            if waiting and not too_many:
+                self._calm_down()
 
     def close(self) -> None:
         """Write what waits, and finish the file."""
@@ -134,6 +137,8 @@ class Spool:
 
     def _append(self, waiting: Sequence[Rows]) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One that was there keeps the mode that somebody gave it.
+        self.folder.chmod(0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self.folder / GROWING, flags, 0o600)
         with os.fdopen(handle, "ab", buffering=0) as file:
@@ -176,6 +181,12 @@ class Spool:
         if not self._lost:
             log.error("rows that were asked are not kept: %s", why)
         self._lost = True
+
+    def _calm_down(self) -> None:
+        """Say that all is well, so that the next trouble is told as well."""
+        if self._lost:
+            log.info("rows that were asked are kept again")
+        self._lost = False
 
 
 def drop(folder: Path, settings: Keeping, now: datetime, growing: int = 0) -> None:
@@ -254,5 +265,5 @@ class Spools:
     def close(self) -> None:
         """Write what waits, and finish every file."""
         self.write()
-        for spool in self._spools.values():
+        for spool in list(self._spools.values()):
             spool.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,31 @@ def test_what_cannot_be_written_is_told_once_and_stops_nobody(
         )
     assert [one.levelname for one in caplog.records] == ["ERROR"]
     assert "1.0" not in caplog.text
+
+
+def test_trouble_that_comes_again_is_told_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = spool(tmp_path / "file" / "rows", Clock())
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        (tmp_path / "file").touch()
+        for age in (1, 2):
+            take(kept, [age])
+            kept.write()
+        (tmp_path / "file").unlink()
+        for age in (3, 4):
+            take(kept, [age])
+            kept.write()
+        shutil.rmtree(tmp_path / "file")
+    assert [one.levelname for one in caplog.records] == ["ERROR", "INFO"] * 2
+
+
+def test_a_folder_that_others_could_enter_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir(mode=0o755)
+    take(kept := spool(tmp_path / "rows", Clock()), [1])
+    kept.write()
+    assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_server_that_was_down_for_long_makes_no_row_younger(tmp_path: Path) -> None:
