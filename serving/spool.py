@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -26,15 +26,13 @@ from learning.artefact import Model
 from learning.schema import Schema
 from learning.task import Table
 from protocol.errors import InputError
-from protocol.keyfile import sync_folder
 from serving.config import Keeping, ServedModel
 from serving.flags import FlagArray
+from serving.spool_files import GROWING, cut, drop, finish
 from serving.spool_lines import LABEL, Rows, header, kept, lines
 
 log = logging.getLogger("fedward.serving")
 
-GROWING: Final = ".growing"
-_STAMP: Final = "%Y%m%dT%H%M%S%fZ"
 _SEAL_AFTER: Final = timedelta(hours=1)
 _MOST_WAITING: Final = 100_000
 
@@ -110,30 +108,19 @@ class Spool:
         Args:
             made: When its last row was written; now if not given.
         """
-        path = self.folder / GROWING
-        if not self._growing:
-            return
-        stamp = (made or self.clock()).astimezone(UTC).strftime(_STAMP)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.rename(self.folder / f"{stamp}-{self._growing}.csv")
-        sync_folder(self.folder)
-        self._growing, self._since = 0, None
+        if self._growing:
+            finish(self.folder, self._growing, made or self.clock())
+            self._growing, self._since = 0, None
 
     def recover(self) -> None:
         """Finish what a server that was killed has left; a line that it left half is cut off.
 
         Its rows are as old as they are, however long no server ran.
         """
-        path = self.folder / GROWING
-        if path.exists():
-            made = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            os.truncate(path, len(whole))
-            self._growing = max(whole.count(b"\n") - 1, 0)
+        if (self.folder / GROWING).exists():
+            self._growing, made = cut(self.folder)
             self.seal(made)
-            path.unlink(missing_ok=True)
+            (self.folder / GROWING).unlink(missing_ok=True)
 
     def _append(self, waiting: Sequence[Rows]) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -187,32 +174,6 @@ class Spool:
         if self._lost:
             log.info("rows that were asked are kept again")
         self._lost = False
-
-
-def drop(folder: Path, settings: Keeping, now: datetime, growing: int = 0) -> None:
-    """Remove finished files that are too old, and the oldest where there are too many rows.
-
-    Args:
-        folder: Of one version.
-        settings: The bounds.
-        now: Present time.
-        growing: Rows that are in no finished file.
-    """
-    oldest, total = now - timedelta(days=settings.days), growing
-    for path in sorted(folder.glob("*.csv"), reverse=True):
-        stamp, _, rows = path.stem.partition("-")
-        try:
-            made = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
-            total += int(rows)
-        except ValueError:
-            continue  # Somebody else's.
-        if made < oldest or total > settings.rows:
-            path.unlink(missing_ok=True)
-    left = folder / GROWING
-    if not growing and left.exists():
-        age = datetime.fromtimestamp(left.stat().st_mtime, UTC)
-        if age < oldest:
-            left.unlink(missing_ok=True)
 
 
 class Spools:

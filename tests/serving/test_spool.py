@@ -26,7 +26,8 @@ from serving.flags import flags_of
 from serving.payloads import Tensor
 from serving.refusal import Refusal
 from serving.server import Listening
-from serving.spool import GROWING, Spool, Spools
+from serving.spool import Spool, Spools
+from serving.spool_files import GROWING
 from serving.spool_lines import LABEL
 from tests.serving.test_inside import served
 from tests.serving.ward import PLAIN, SCHEMA, add, configure, put
