@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from client.delivery_questions import Place, asked_of_origin, require
+from client.delivery_questions import Place, asked_of_origin, needed_of, require, vouchers
 from client.hospital import Hospital
 from client.model_recipient import Recipient
 from client.model_sender import Sender
@@ -44,8 +44,17 @@ class Deliveries:
         if name in delivery.holders:
             self._sender.model(delivery, here)
             return Ready(name=name, holds=True)
-        member = self._recipient.expect(delivery, _job(body.job), here, header.attempt)
-        return Ready(name=name, holds=member is None, member=member)
+        job = _job(body.job)
+        member = self._recipient.expect(delivery, job, here, header.attempt)
+        if member is None:
+            return Ready(name=name, holds=True)
+        return Ready(
+            name=name,
+            holds=False,
+            needed=needed_of(job, here.policy),
+            vouchers=vouchers(delivery, job, here.members),
+            member=member,
+        )
 
     def vouch(self, body: Vouch, header: Header) -> Vouched:
         """Write to each recipient what this hospital holds; the journal has it before it leaves.

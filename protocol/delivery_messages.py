@@ -38,8 +38,11 @@ class Ready:
     Args:
         name: The hospital's name in the roster.
         holds: Whether its store has the model.
-        member: Of a recipient without it, canonical bytes of its signed ephemeral keys of this
-            delivery (`protocol.cohort.Member`, with the delivery in the job's place).
+        needed: Of a recipient without it, how many holders must say the same before it believes
+            them; its policy may want more than the job does.
+        vouchers: Of such a recipient, holders whose word counts there.
+        member: Of such a recipient, canonical bytes of its signed ephemeral keys of this delivery
+            (`protocol.cohort.Member`, with the delivery in the job's place).
     """
 
     KIND: ClassVar[str] = "ready"
@@ -47,6 +50,8 @@ class Ready:
 
     name: str
     holds: bool
+    needed: int = 0
+    vouchers: tuple[str, ...] = ()
     member: bytes | None = None
 
 

@@ -7,7 +7,7 @@ but what happened and the number of the last attempt: another one asks again fro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,7 +20,7 @@ from protocol.roster import Roster
 from protocol.signing import SigningKey
 from server.correspondence import Correspondence
 from server.delivery_folder import DeliveryFolder, Handed
-from server.delivery_rules import Rules, Standing, can_go, ending, sender, waits_for
+from server.delivery_rules import Rules, Standing, can_go, ending, sender, served, waits_for
 from server.exchange import Exchange, HaltedError
 from server.launch import Event
 from server.offers import Offered, Offers
@@ -142,9 +142,9 @@ class Delivering:
         self._letters.reset()
         letters = self._write()
         self._note("vouched", f"{len(letters)} of {len(self._rules.holders)} holders wrote")
-        if len(letters) >= self._rules.quorum:
+        if names := served(self._rules, self._standing, letters):
             self._letters.reset()
-            self._hand_over(letters)
+            self._hand_over(names, letters)
             self._note("handed-over", self._describe())
         # Whoever was ready and has no model yet is asked anew, and makes new keys.
         self._standing = replace(self._standing, ready={})
@@ -153,12 +153,14 @@ class Delivering:
     def _write(self) -> dict[str, dict[str, bytes]]:
         """Letters by recipient, by holder."""
         signed, chosen = self._kept.signed, sender(self._rules, self._standing, self._attempt)
-        recipients = to_canonical(dict(self._standing.ready))
+        ready = self._standing.ready
+        names = served(self._rules, self._standing, self._standing.willing)
+        recipients = to_canonical({name: ready[name] for name in names})
         found: dict[str, dict[str, bytes]] = {}
 
         def take(name: str, body: Vouched) -> Answer:
             letters = by_hospital(body.letters)
-            if set(letters) != set(self._standing.ready):
+            if set(letters) != set(names):
                 return Answer(code=Code.FAILED)
             found[name] = letters
             return Answer()
@@ -179,10 +181,10 @@ class Delivering:
                 self._standing = self._standing.refuse(name, answer.code)
         return found
 
-    def _hand_over(self, letters: dict[str, dict[str, bytes]]) -> None:
+    def _hand_over(self, names: Iterable[str], letters: dict[str, dict[str, bytes]]) -> None:
         bodies = {
             name: HandOver(letters=to_canonical({one: by[name] for one, by in letters.items()}))
-            for name in self._standing.ready
+            for name in names
         }
         answers = self._letters.ask(self._offers.seats, bodies, self._place(), Received)
         for name, answer in answers.items():

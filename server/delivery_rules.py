@@ -24,7 +24,7 @@ class Rules:
     Args:
         holders: Hospitals that are asked to hand the model on, in the delivery's order.
         recipients: Hospitals that are to get it.
-        quorum: How many holders must vouch for it.
+        quorum: How many holders must vouch for it by the job; a recipient may want more.
     """
 
     holders: tuple[str, ...]
@@ -38,11 +38,25 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Want:
+    """What a recipient believes by, as it said when it was ready.
+
+    Args:
+        needed: How many holders must say the same.
+        vouchers: Holders whose word counts there.
+    """
+
+    needed: int
+    vouchers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Standing:
     """What hospitals answered so far.
 
     Args:
         ready: Signed ephemeral keys of recipients, of the present attempt.
+        wants: What each recipient that was ready once believes by.
         received: Recipients that have the model.
         willing: Holders that will hand it on.
         refused: The last refusal of each other hospital.
@@ -51,6 +65,7 @@ class Standing:
     """
 
     ready: Mapping[str, bytes] = field(default_factory=dict)
+    wants: Mapping[str, Want] = field(default_factory=dict)
     received: frozenset[str] = frozenset()
     willing: frozenset[str] = frozenset()
     refused: Mapping[str, Code] = field(default_factory=dict)
@@ -75,7 +90,15 @@ class Standing:
             out=self.out if code in PASSING else self.out | {name},
         )
 
-    def accept(self, rules: Rules, name: str, *, holds: bool, member: bytes | None) -> Standing:
+    def accept(
+        self,
+        rules: Rules,
+        name: str,
+        *,
+        holds: bool,
+        member: bytes | None,
+        want: Want | None = None,
+    ) -> Standing:
         """The same after a yes."""
         refused = {one: code for one, code in self.refused.items() if one != name}
         after = replace(self, refused=refused)
@@ -83,7 +106,8 @@ class Standing:
             return replace(after, willing=self.willing | {name})
         if holds:
             return replace(after, received=self.received | {name})
-        return replace(after, ready={**self.ready, name: member or b""})
+        wants = self.wants if want is None else {**self.wants, name: want}
+        return replace(after, ready={**self.ready, name: member or b""}, wants=wants)
 
     def disbelieve(self, rules: Rules, name: str, code: Code) -> Standing:
         """The same after a recipient could not use its letters: others may write better ones."""
@@ -99,13 +123,27 @@ class Standing:
 
 def can_go(rules: Rules, standing: Standing) -> bool:
     """Whether somebody waits for letters and enough will write them."""
-    return bool(standing.ready) and len(standing.willing) >= rules.quorum
+    return bool(served(rules, standing, standing.willing))
+
+
+def served(rules: Rules, standing: Standing, holders: Iterable[str]) -> tuple[str, ...]:
+    """Recipients that wait for letters and could believe what these holders write."""
+    holders = tuple(holders)
+    return tuple(name for name in standing.ready if not _lacks(rules, standing, name, holders))
 
 
 def sender(rules: Rules, standing: Standing, attempt: int) -> str:
-    """Whose letters have the model: another holder's in each attempt."""
+    """Whose letters have the model: another holder's in each attempt.
+
+    It is one whose word counts wherever letters go, if there is such a holder.
+    """
     willing = [name for name in rules.holders if name in standing.willing]
-    return willing[(attempt - 1) % len(willing)]
+    wants = [
+        standing.wants[name] for name in served(rules, standing, willing) if name in standing.wants
+    ]
+    trusted = [name for name in willing if all(name in want.vouchers for want in wants)]
+    chosen = trusted or willing
+    return chosen[(attempt - 1) % len(chosen)]
 
 
 def ending(rules: Rules, standing: Standing) -> tuple[str, str] | None:
@@ -121,14 +159,11 @@ def ending(rules: Rules, standing: Standing) -> tuple[str, str] | None:
     if not open_:
         missing = [one for one in rules.recipients if one not in standing.received]
         return ("failed", _told(standing, missing)) if missing else ("completed", "")
-    left = len(standing.left(rules.holders))
-    if left < rules.quorum:
-        problem = (
-            f"too few hospitals can vouch for the model: {rules.quorum} are needed and "
-            f"{left} {'is' if left == 1 else 'are'} left"
-        )
+    left = standing.left(rules.holders)
+    problems = [_lacks(rules, standing, name, left) for name in open_]
+    if all(problems):
         told = _told(standing, rules.holders)
-        return "failed", "; ".join(part for part in (problem, told) if part)
+        return "failed", "; ".join(part for part in (*dict.fromkeys(problems), told) if part)
     return None
 
 
@@ -137,6 +172,19 @@ def waits_for(rules: Rules, standing: Standing) -> str:
     names = standing.unanswered(rules)
     told = (f"{name} ({standing.refused.get(name, 'not connected')})" for name in names)
     return ", ".join(told)
+
+
+def _lacks(rules: Rules, standing: Standing, recipient: str, holders: Iterable[str]) -> str:
+    """Why a recipient could not believe these holders; empty where it could, as far as is known."""
+    want = standing.wants.get(recipient, Want(needed=0, vouchers=rules.holders))
+    needed = max(rules.quorum, want.needed)
+    count = sum(name in want.vouchers for name in holders)
+    if count >= needed:
+        return ""
+    return (
+        f"too few hospitals can vouch for the model: {needed} are needed and "
+        f"{count} {'is' if count == 1 else 'are'} left"
+    )
 
 
 def _told(standing: Standing, names: Iterable[str]) -> str:

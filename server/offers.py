@@ -17,7 +17,7 @@ from protocol.messages import Packet, Place, Refused, read_body
 from protocol.roster import Roster
 from server.checkpoint import Seat
 from server.correspondence import Correspondence
-from server.delivery_rules import Rules, Standing
+from server.delivery_rules import Rules, Standing, Want
 from server.exchange import Arrival, Pending
 
 ROUND_S = 10.0
@@ -140,9 +140,13 @@ class Offers:
         if packet.kind == Refused.KIND:
             return standing.refuse(card.name, read_body(packet, header, Refused).code)
         body = read_body(packet, header, Ready)
+        want = None
         if not body.holds:
             self._check_keys(card, body.member)
-        return standing.accept(self._rules, card.name, holds=body.holds, member=body.member)
+            want = Want(needed=body.needed, vouchers=body.vouchers)
+        return standing.accept(
+            self._rules, card.name, holds=body.holds, member=body.member, want=want
+        )
 
     def _check_keys(self, card: Card, keys: bytes | None) -> None:
         delivery, member = self._offered.delivery, Member.from_bytes(keys or b"")

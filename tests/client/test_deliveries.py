@@ -153,6 +153,7 @@ def test_offer_letters_model(stage: Stage) -> None:
     for name in HOLDERS:
         ready = stage.read(name, stage.say(name, stage.offer()), Ready)
         assert (ready.name, ready.holds, ready.member) == (name, True, None)
+        assert (ready.needed, ready.vouchers) == (0, ())
 
     stage.read(RECIPIENT, stage.hand(stage.letters(stage.keys())), Received)
 

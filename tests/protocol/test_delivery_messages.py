@@ -25,7 +25,7 @@ KEY = SigningKey.from_seed(bytes(range(32)))
 BODIES: tuple[Body, ...] = (
     Offer(signature=bytes(64), delivery=b"document", job=b"job"),
     Ready(name="north", holds=True),
-    Ready(name="west", holds=False, member=b"keys"),
+    Ready(name="west", holds=False, needed=3, vouchers=("north", "south"), member=b"keys"),
     Vouch(signature=bytes(64), send=True, delivery=b"document", recipients=b"keys"),
     Vouched(letters=b"sealed"),
     HandOver(letters=b"sealed"),

@@ -400,6 +400,21 @@ def test_it_waits_for_hospitals_until_it_expires(scene: Scene) -> None:
     assert outcome.reason == "it expired, waiting for west (not connected)"
 
 
+def test_letters_wait_for_as_many_holders_as_the_recipient_wants(scene: Scene) -> None:
+    """Its policy assumes two colluders and the job one; the third holder comes late."""
+    change_policy(scene.consortium, RECIPIENT, min_colluding_sites=2)
+    kept = scene.launch()
+
+    outcome = scene.run(kept, drop=lambda hospital, before: hospital == 2 and before < 2)
+
+    assert outcome.status == "completed"
+    kinds = [event.kind for event in kept.events()]
+    assert kinds.count("vouched") == 1
+    assert "too few" not in scene.journal(RECIPIENT)
+    with scene.consortium.open(RECIPIENT) as west:
+        assert load(west.models / scene.job.name / "1").card.handed_on_by == HOLDERS
+
+
 class Slow(InlineGrid):
     """A grid in which one hospital answers its first offer at the third look, or never.
 

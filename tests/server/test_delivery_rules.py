@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from protocol.errors import Code
-from server.delivery_rules import Rules, Standing, can_go, ending, sender, waits_for
+from server.delivery_rules import (
+    Rules,
+    Standing,
+    Want,
+    can_go,
+    ending,
+    sender,
+    served,
+    waits_for,
+)
 
 RULES = Rules(holders=("north", "south", "east"), recipients=("west", "hill"), quorum=2)
 
@@ -33,6 +42,50 @@ def test_it_goes_on_where_somebody_waits_and_enough_would_write() -> None:
     assert not can_go(RULES, agreed("north", west=b"k"))
     assert can_go(RULES, agreed("north", "south", west=b"k"))
     assert not can_go(RULES, agreed("north", "south", west=b"k").refuse("south", Code.BUSY))
+
+
+class TestWants:
+    """West assumes more colluders than the job, or does not count every holder."""
+
+    def wanting(
+        self, needed: int, vouchers: tuple[str, ...] = RULES.holders, **more: bytes
+    ) -> Standing:
+        standing = agreed("north", "south", **more)
+        want = Want(needed=needed, vouchers=vouchers)
+        return standing.accept(RULES, "west", holds=False, member=b"k", want=want)
+
+    def test_it_goes_on_once_as_many_would_write_as_the_recipient_wants(self) -> None:
+        standing = self.wanting(3)
+        assert not can_go(RULES, standing)
+        assert can_go(RULES, standing.accept(RULES, "east", holds=True, member=None))
+        # Nor does a recipient get by with fewer than the job says.
+        assert not can_go(RULES, self.wanting(1).refuse("south", Code.BUSY))
+
+    def test_only_holders_count_that_the_recipient_confirmed(self) -> None:
+        standing = self.wanting(2, ("north", "east"))
+        assert not can_go(RULES, standing)
+        assert can_go(RULES, standing.accept(RULES, "east", holds=True, member=None))
+
+    def test_letters_go_only_where_they_could_be_believed(self) -> None:
+        standing = self.wanting(3, hill=b"k")
+        assert served(RULES, standing, standing.willing) == ("hill",)
+        assert served(RULES, standing, ("north",)) == ()
+
+    def test_the_model_comes_from_a_holder_whose_word_counts(self) -> None:
+        standing = self.wanting(2, ("south", "east"))
+        standing = standing.accept(RULES, "east", holds=True, member=None)
+        assert [sender(RULES, standing, attempt) for attempt in (1, 2, 3)] == [
+            "south",
+            "east",
+            "south",
+        ]
+
+    def test_one_that_wants_more_than_are_left_is_an_end_and_keeps_no_other_from_it(self) -> None:
+        standing = self.wanting(3).refuse("east", Code.POLICY)
+        assert ending(RULES, standing) is None
+        told = "too few hospitals can vouch for the model: 3 are needed and 2 are left"
+        after = standing.accept(RULES, "hill", holds=True, member=None)
+        assert ending(RULES, after) == ("failed", f"{told}; east: policy")
 
 
 def test_another_holder_sends_in_each_attempt() -> None:
