@@ -8,7 +8,7 @@ from learning.calibration import Point, points
 from learning.card import ModelCard
 from learning.card_plots import Bar, curve, intervals
 from learning.cells import FLAG_LEVELS
-from learning.result_names import OBSERVED, of_gap, of_subgroup
+from learning.result_names import OBSERVED, is_of_subgroup, of_gap, of_subgroup
 from learning.schema import as_text
 from learning.task import Metric
 
@@ -88,7 +88,7 @@ def _curves(card: ModelCard) -> list[str]:
     titles = dict.fromkeys(
         name.partition(":")[2]
         for name in card.metrics
-        if name.startswith(OBSERVED) and "@" not in name
+        if name.startswith(OBSERVED) and not is_of_subgroup(name)
     )
     axes = ("predicted probability", "share that came true")
     found = [
@@ -107,7 +107,7 @@ def _coverage(card: ModelCard) -> list[Point]:
     found = []
     for name, metric in card.metrics.items():
         kind, _, level = name.partition(":")
-        if kind == "coverage" and "@" not in level:
+        if kind == "coverage" and not is_of_subgroup(name):
             exact = Metric(*[float(level)] * 3)
             found.append(Point(band=name, predicted=exact, observed=metric))
     return found

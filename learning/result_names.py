@@ -29,6 +29,15 @@ def of_gap(measure: str, column: str) -> str:
     return f"{GAP}{measure}@{column}"
 
 
+def is_of_subgroup(name: str) -> bool:
+    """Whether a result is a subgroup's; a class may have an @ in its name.
+
+    >>> is_of_subgroup("recall:a@home@sex=male"), is_of_subgroup("recall:a@home")
+    (True, False)
+    """
+    return not name.startswith(GAP) and "=" in name.partition("@")[2]
+
+
 def headline(metrics: Mapping[str, Told]) -> dict[str, Told]:
     """The metrics for one line: without single subgroups and without the calibration curve.
 
@@ -39,5 +48,5 @@ def headline(metrics: Mapping[str, Told]) -> dict[str, Told]:
     return {
         name: metric
         for name, metric in metrics.items()
-        if name.startswith(GAP) or not ("@" in name or name.startswith((OBSERVED, PREDICTED)))
+        if not (is_of_subgroup(name) or name.startswith((OBSERVED, PREDICTED)))
     }

@@ -69,7 +69,7 @@ def test_a_calibration_curve_is_drawn_for_each_class() -> None:
             ("0.50-0.68", Metric(0.6, 0.5, 0.7)),
         )
         for name in ("predicted", "observed")
-        for title in ("ill & old", "well")
+        for title in ("ill & old", "well@home")
     }
     text = page(card({"auroc": GOOD, **found}, {"name": "age", "kind": "flag"}))
     assert "## Whether its predictions come true" in text
@@ -77,6 +77,7 @@ def test_a_calibration_curve_is_drawn_for_each_class() -> None:
     first, second = plots(text)
     assert first.attrib["aria-label"] == "Calibration of ill & old"
     assert "0.04-0.16: predicted 0.100 (0.080 to 0.120)" in "".join(second.itertext())
+    assert second.attrib["aria-label"] == "Calibration of well@home"
 
 
 def test_forecasts_have_their_coverage_drawn() -> None:
