@@ -253,7 +253,7 @@ def test_one_line_has_gaps_and_no_subgroup() -> None:
 
 
 def test_a_class_with_the_mark_of_subgroups_in_its_name_is_no_subgroup() -> None:
-    names = ("recall:at@home", "recall:at@home@sex=f", "gap:auroc@sex", "observed 0.00-0.04:at@home")
+    names = ("recall:at@home", "recall:at@home@sex=f", "gap:auroc@sex", "observed 0.0-0.1:at@home")
     assert list(headline(dict.fromkeys(names, 1))) == ["recall:at@home", "gap:auroc@sex"]
 
 
