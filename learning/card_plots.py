@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from learning.calibration import Point
+from learning.few import TOO_FEW
 from learning.task import Metric
 
 _SIDE, _LEFT, _FOOT, _TOP = 220, 58, 34, 12
@@ -69,7 +70,7 @@ def intervals(bars: Sequence[Bar], title: str) -> str:
         y = _TOP + _ROW * index + _ROW / 2
         parts.append(_text(left - 10, y + 4, bar.label, "end"))
         if bar.metric is None:
-            parts.append(_text(left, y + 4, "too few", "start"))
+            parts.append(_text(left, y + 4, TOO_FEW, "start"))
             continue
         x = place(bar.metric.value)
         parts.append(

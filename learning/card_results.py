@@ -8,11 +8,10 @@ from learning.calibration import Point, points
 from learning.card import ModelCard
 from learning.card_plots import Bar, curve, intervals
 from learning.cells import FLAG_LEVELS
+from learning.few import TOO_FEW
 from learning.result_names import OBSERVED, is_of_subgroup, of_gap, of_subgroup
 from learning.schema import as_text
 from learning.task import Metric
-
-TOO_FEW = "too few"
 
 # Pages of many labels would be plots only.
 MOST_CURVES = 8

@@ -1,7 +1,7 @@
 """Whether counts suffice for a statement about the patients that they are of.
 
 Small groups are not told: without noise their numbers would come close to single patients, and with
-noise they would be the noise's. A caller leaves out what does not suffice, and pages say "too few".
+noise they would be the noise's. A caller leaves out what does not suffice, and pages say `TOO_FEW`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 from learning.intervals import Z, clipped
 from learning.task import Metric
+
+# What pages say in the place of such a number.
+TOO_FEW = "too few"
 
 # Patients, as many as must be surely there; of a served model labels that are known.
 LEAST = 10

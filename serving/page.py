@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from learning.card import ModelCard
+from learning.few import TOO_FEW
 from learning.result_names import headline
 from learning.schema import Column
 from serving.dataplane import DataPlane
@@ -162,7 +163,7 @@ def _drift(watched: Watched, name: str, drift: ColumnDrift | None) -> Mapping[st
         waits = "not yet told" if name in watched.drift.bins.names else "not watched"
         return {"index": "", "drifts": False, "verdict": waits, "bars": (), "reference": ""}
     found, drifts = drift.stability, drift.drifts(watched.settings.psi)
-    verdict = "yes" if drifts else "no" if found is not None else "too few rows"
+    verdict = "yes" if drifts else "no" if found is not None else f"{TOO_FEW} rows"
     index = "" if found is None else f"{found.index:.3f} ({found.low:.3f} to {found.high:.3f})"
     return {
         "index": index,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-TOO_FEW = "too few"
+from learning.few import TOO_FEW
 
 
 @dataclass(frozen=True, kw_only=True)
