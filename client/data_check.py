@@ -23,10 +23,10 @@ from client.data.config import DicomConfig
 from client.data.dicom import DicomSource
 from client.data.findings import ColumnProfile, Profile
 from client.data.inspection import Inspection
-from client.data.mapped import nearest
+from client.data.naming import listed, nearest
 from client.data.opening import name_of, open_source
 from client.data.report import page, save_page
-from client.data.source import Source, again, listed
+from client.data.source import Source, again
 from client.data.units import Conversion, conversions, convert
 from client.hospital import DatasetConfig, HospitalConfig
 from learning.task import Task, load_task
@@ -75,7 +75,7 @@ def data_check(
     task = load_task(wanted.task, wanted.schema)
     here = config.datasets[name]
     source = open_source(here.source, hospital.parent)
-    _check_patient(name, here, source)
+    _check_patient(name, here, source, task.schema.column_names)
     units = conversions(here.source.units, task.schema)
     found = check(source, task, units=units, split_by=here.patient)
     if isinstance(here.source, DicomConfig):
@@ -119,7 +119,7 @@ def check(
         raise InputError(
             "the source has none of the schema's columns",
             expected=", ".join(asked),
-            found=listed(offered),
+            found=listed(offered, asked),
             remedy="name the source's columns under source.columns",
         )
     other = None if split_by == task.schema.patient else split_by
@@ -217,13 +217,13 @@ def _choose(config: HospitalConfig, name: str | None) -> str:
     return name
 
 
-def _check_patient(name: str, config: DatasetConfig, source: Source) -> None:
+def _check_patient(name: str, config: DatasetConfig, source: Source, asked: Sequence[str]) -> None:
     """The column that the split goes by must be there, or no job can be split."""
     offered = again(source.columns)
     if config.patient is not None and config.patient not in offered:
         raise InputError(
             f"datasets.{name}.patient: the source lacks {config.patient!r}",
-            expected=f"one of {listed(offered)}",
+            expected=f"one of {listed(offered, asked)}",
             remedy="name the column of the patient's number, or leave the key out",
         )
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.config import ImagesConfig
+from client.data.naming import listed
 from client.data.source import BATCH_ROWS, Source, rows_of
 from client.data.tabular import CsvSource
 from learning.task import Cells, Table
@@ -135,7 +136,7 @@ class IndexedSource:
             raise InputError(
                 "index",
                 expected=f"a column {self.file!r} with paths, and none called {self.name!r}",
-                found=", ".join(names),
+                found=listed(names, [self.file]),
             )
         return (*names, self.name)
 

@@ -102,23 +102,6 @@ def again(action: Callable[[], T], pause: Callable[[float], object] = time.sleep
     return action()
 
 
-def listed(names: Sequence[str], some: Sequence[str] | None = None) -> str:
-    """Columns for a message; of a file without a header they would be a patient's values.
-
-    Args:
-        names: All that a source has.
-        some: Those to be listed; all if not given.
-
-    >>> listed(["age", "sex"])
-    'age, sex'
-    >>> listed(["61", "f"])
-    'names that begin with a digit, not shown: is the first line a record?'
-    """
-    if any(name.strip().lstrip("+-")[:1].isdigit() for name in names):
-        return "names that begin with a digit, not shown: is the first line a record?"
-    return ", ".join(names if some is None else some)
-
-
 @contextmanager
 def needs(extra: str, what: str) -> Iterator[None]:
     """Around imports of an optional package.

@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from client.data.source import BATCH_ROWS, DroppedError, listed
+from client.data.naming import listed
+from client.data.source import BATCH_ROWS, DroppedError
 from learning.task import Table
 from protocol.errors import InputError
 
@@ -82,15 +83,21 @@ class CsvSource:
             raise InputError(
                 f"{reader.path}: no header", expected="a first line with columns' names"
             )
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice or "" in header:
-            named = f"twice: {listed(header, twice)}" if any(twice) else "a column without a name"
-            raise reader.problem("header", expected="every column named once", found=named)
+        for place, name in enumerate(header):
+            first = header.index(name)
+            if name and first == place:
+                continue
+            # By its place, as it may be a value.
+            alike = f"{place + 1} like {first + 1}: is the first line a record?"
+            told = alike if name else f"{place + 1} without a name"
+            raise reader.problem(
+                "header", expected="every column named once", found=f"column {told}"
+            )
         return header
 
     def _position(self, header: list[str], name: str) -> int:
         if name not in header:
-            raise InputError(f"{self.path}: no column {name!r}", expected=listed(header))
+            raise InputError(f"{self.path}: no column {name!r}", expected=listed(header, [name]))
         return header.index(name)
 
     def _rows(self, reader: _Reader, width: int) -> Iterator[list[str]]:

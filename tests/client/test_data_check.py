@@ -317,8 +317,19 @@ class TestAbsentColumns:
 
     def test_none_at_all_is_an_error_by_itself(self, files: Files) -> None:
         files.records({"x": ["1"]})
-        with pytest.raises(InputError, match=r"none of the schema's columns.*found x"):
+        with pytest.raises(InputError, match=r"none of the schema's columns; expected .*sex"):
             data_check(files.hospital, files.job)
+
+    @pytest.mark.parametrize("patient", [None, "case"])
+    def test_a_record_in_place_of_the_header_is_not_shown(
+        self, files: Files, patient: str | None
+    ) -> None:
+        files.records({SECRET: ["Arthur"], "agile": ["sexton"]})
+        files.datasets("sepsis", patient=patient)
+        with pytest.raises(InputError, match="is the first line a record") as caught:
+            data_check(files.hospital, files.job)
+        assert SECRET not in str(caught.value)
+        assert "agile" not in str(caught.value)
 
 
 cells = st.sampled_from(["", "nan", "7", "900", "old", SECRET, "x,y", "7,5", "inf", "f", "yes"])
