@@ -49,8 +49,12 @@ def replace_file(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: cannot be written", found=error.strerror) from None
 
 
-def load_secret(path: Path) -> bytes:
+def load_secret(path: Path, most: int = MAX_BYTES) -> bytes:
     """Read a file that nobody but its owner can read.
+
+    Args:
+        path: The file.
+        most: Bytes that are read; what follows them is not.
 
     Raises:
         InputError: The file cannot be read, or its group or everybody may read or change it.
@@ -65,7 +69,7 @@ def load_secret(path: Path) -> bytes:
                     found=f"mode {mode & 0o777:04o}",
                     remedy=f"run: chmod 600 {path}",
                 )
-            return file.read(MAX_BYTES)
+            return file.read(most)
     except OSError as error:
         raise InputError(f"{path}: cannot be read", found=error.strerror) from None
 

@@ -21,6 +21,7 @@ from serving.refusal import Kind, Refusal
 Scope = Literal["predict", "read", "feedback", "monitor"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _PREFIX = "fedward_"
+_MOST_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -71,7 +72,7 @@ def load_tokens(path: Path) -> tuple[Token, ...]:
     if not path.exists():
         return ()
     try:
-        return parse(Tokens, json.loads(load_secret(path)), "tokens").tokens
+        return parse(Tokens, json.loads(load_secret(path, _MOST_BYTES)), "tokens").tokens
     except ValueError:
         raise IntegrityError(f"{path}: no file of tokens") from None
 
@@ -85,7 +86,7 @@ def create_token(
         The token, which is stored nowhere.
 
     Raises:
-        InputError: The name is taken or none.
+        InputError: The name is taken or none, or there are too many tokens.
     """
     secret = _PREFIX + secrets.token_urlsafe(32)
     token = Token(
@@ -175,4 +176,6 @@ def _digest(secret: str) -> str:
 
 def _save(path: Path, tokens: tuple[Token, ...]) -> None:
     text = json.dumps(asdict(Tokens(tokens=tokens)), indent=2)
+    if len(text) >= _MOST_BYTES:
+        raise InputError(f"{path}: has no room for more tokens", remedy="revoke some first")
     replace_file(path, f"{text}\n".encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from protocol.errors import InputError, IntegrityError
 from serving.refusal import Kind, Refusal
-from serving.tokens import Gate, Scope, create_token, load_tokens, revoke_token
+from serving.tokens import Gate, Scope, Tokens, create_token, load_tokens, revoke_token
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 
@@ -49,6 +51,22 @@ def test_scope_model_expiry_and_revocation_decide(tmp_path: Path) -> None:
     now[0] = NOW
     revoke_token(path, "ward-3")
     assert refused(gate, secret) is Kind.UNAUTHENTICATED
+
+
+def test_a_file_never_grows_beyond_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.json"
+    make(path, "ward-0")
+    (token,) = load_tokens(path)
+    several = tuple(replace(token, name=f"ward-{place}") for place in range(1000))
+    path.write_text(json.dumps(asdict(Tokens(tokens=several))))
+    make(path, "one-more")
+    assert len(load_tokens(path)) == 1001
+    monkeypatch.setattr("serving.tokens._MOST_BYTES", path.stat().st_size)
+    with pytest.raises(InputError, match="no room for more"):
+        make(path, "too-many")
+    assert len(load_tokens(path)) == 1001
 
 
 def test_without_a_file_whoever_reaches_the_server_may_ask() -> None:
