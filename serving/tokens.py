@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -96,10 +98,11 @@ def create_token(
         models=models,
         expires=expires.isoformat(timespec="seconds"),
     )
-    present = load_tokens(path)
-    if any(one.name == name for one in present):
-        raise InputError(f"a token {name!r} exists", remedy="revoke it first")
-    _save(path, (*present, token))
+    with _held(path):
+        present = load_tokens(path)
+        if any(one.name == name for one in present):
+            raise InputError(f"a token {name!r} exists", remedy="revoke it first")
+        _save(path, (*present, token))
     return secret
 
 
@@ -109,11 +112,12 @@ def revoke_token(path: Path, name: str) -> None:
     Raises:
         InputError: There is no such token.
     """
-    present = load_tokens(path)
-    kept = tuple(one for one in present if one.name != name)
-    if len(kept) == len(present):
-        raise InputError(f"no token {name!r}", expected=", ".join(one.name for one in present))
-    _save(path, kept)
+    with _held(path):
+        present = load_tokens(path)
+        kept = tuple(one for one in present if one.name != name)
+        if len(kept) == len(present):
+            raise InputError(f"no token {name!r}", expected=", ".join(one.name for one in present))
+        _save(path, kept)
 
 
 class Gate:
@@ -172,6 +176,20 @@ class Gate:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Keep others from changing the file meanwhile, who could bring a revoked token back."""
+    try:
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written", found=error.strerror) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _save(path: Path, tokens: tuple[Token, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_a_file_never_grows_beyond_what_is_read(
     with pytest.raises(InputError, match="no room for more"):
         make(path, "too-many")
     assert len(load_tokens(path)) == 1001
+
+
+def test_two_who_change_the_file_lose_nothing(tmp_path: Path) -> None:
+    path, names = tmp_path / "tokens.json", [f"ward-{place}" for place in range(12)]
+    make(path, "gone")
+    with ThreadPoolExecutor(8) as threads:
+        revoked = threads.submit(revoke_token, path, "gone")
+        made = [threads.submit(make, path, name) for name in names]
+    revoked.result()
+    assert len({one.result() for one in made}) == len(names)
+    assert sorted(token.name for token in load_tokens(path)) == sorted(names)
+    with pytest.raises(InputError, match="cannot be written"):
+        make(tmp_path / "nowhere" / "tokens.json", "ward")
 
 
 def test_without_a_file_whoever_reaches_the_server_may_ask() -> None:
