@@ -37,7 +37,7 @@ class Token:
         scopes: `predict`; `read` for metadata of models; `feedback` to say what came true;
             `monitor` for metrics and the page.
         models: Models that it is good for; empty for all.
-        expires: RFC 3339 time.
+        expires: RFC 3339 time, with its offset from UTC.
     """
 
     name: str
@@ -51,6 +51,10 @@ class Token:
             raise InputError("name of a token", expected="letters, digits, '.', '_' and '-'")
         if not self.scopes:
             raise InputError("scopes of a token", expected="one or more of " + ", ".join(SCOPES))
+        with suppress(ValueError):
+            if datetime.fromisoformat(self.expires).tzinfo is not None:
+                return
+        raise InputError("expires of a token", expected="an RFC 3339 time with its offset")
 
     def expired(self, now: datetime) -> bool:
         """Whether its time is over."""

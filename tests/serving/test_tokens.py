@@ -96,6 +96,11 @@ def test_names_are_unique_and_known(tmp_path: Path) -> None:
         revoke_token(path, "ward-4")
     with pytest.raises(InputError, match="name of a token"):
         make(path, "a b")
+    text = path.read_text()
+    for wrong in ("2027-01-01T00:00:00", "soon"):
+        path.write_text(text.replace("2026-11-21T08:00:00+00:00", wrong))
+        with pytest.raises(InputError, match=r"tokens\.tokens.*expires of a token"):
+            load_tokens(path)
     path.write_text("x")
     with pytest.raises(IntegrityError, match="no file of tokens"):
         load_tokens(path)
