@@ -126,11 +126,11 @@ class Catalogue:
                     Kind.UNAVAILABLE, f"no version of {name!r} is promoted", remedy="promote one"
                 )
             return shelf.versions[shelf.current]
-        number = int(version) if version.isascii() and version.isdigit() else 0
-        if len(version) > 9 or number not in shelf.versions:
-            served = ", ".join(map(str, sorted(shelf.versions))) or "none"
-            raise Refusal(Kind.UNKNOWN, f"version of {name!r}", expected=f"one of {served}")
-        return shelf.versions[number]
+        for number, served in shelf.versions.items():
+            if version == str(number):
+                return served
+        known = ", ".join(map(str, sorted(shelf.versions))) or "none"
+        raise Refusal(Kind.UNKNOWN, f"version of {name!r}", expected=f"one of {known}")
 
     def _shelf(self, name: str) -> _Shelf:
         if name not in self._shelves:

@@ -24,6 +24,7 @@ from protocol.config import read
 from protocol.errors import InputError, IntegrityError
 from protocol.jobs import Named
 from serving.config import ServingConfig
+from serving.refusal import Refusal
 from serving.server import Listening, serve
 from serving.tokens import create_token
 from serving.up_command import up
@@ -243,6 +244,14 @@ def test_a_catalogue_changes_to_what_is_promoted(folder: Path) -> None:
     put(store, "sepsis", 3)
     assert made.refresh() == made.refresh() == ()
     assert made.find("sepsis").model.card.version == 2
+
+
+def test_a_version_is_asked_by_its_number(folder: Path) -> None:
+    made = catalogue(folder / "models")
+    assert made.find("sepsis", "1") is made.find("sepsis")
+    for odd in ("2", "01", "1" * 5000, "\u0661", "x"):
+        with pytest.raises(Refusal, match="version of 'sepsis'; expected one of 1"):
+            made.find("sepsis", odd)
 
 
 def test_a_table_of_statistics_is_no_model_to_serve(folder: Path) -> None:
