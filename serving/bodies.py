@@ -77,8 +77,12 @@ def read_request(
         raise invalid("raw tensors", expected=f"{start} bytes", found=str(len(tail)))
     wanted = [_mapping(one, "an output") for one in _list(document.get("outputs", []), "outputs")]
     names = [_text(one.get("name"), "an output's name") for one in wanted]
-    binary = {name: _flag(one, "binary_data") for name, one in zip(names, wanted, strict=True)}
-    binary[""] = _flag(document, "binary_data_output")
+    every = _flag(document, "binary_data_output", otherwise=False)
+    binary = {
+        name: _flag(one, "binary_data", otherwise=every)
+        for name, one in zip(names, wanted, strict=True)
+    }
+    binary[""] = every
     called = _text(document.get("id", ""), "id")
     request = Request(version=version, id=called, inputs=tuple(inputs), outputs=tuple(names))
     return request, binary
@@ -170,8 +174,8 @@ def _tensor(entry: Mapping[str, Any], tail: bytes, start: int) -> tuple[Tensor, 
     return from_raw(name, datatype, shape, tail[start : start + size]), size
 
 
-def _flag(entry: Mapping[str, Any], name: str) -> bool:
-    value = _mapping(entry.get("parameters", {}), "parameters").get(name, False)
+def _flag(entry: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:
+    value = _mapping(entry.get("parameters", {}), "parameters").get(name, otherwise)
     if not isinstance(value, bool):
         raise invalid(f"parameter {name}", expected="true or false")
     return value

@@ -97,6 +97,13 @@ def test_bodies_that_are_no_request(body: bytes) -> None:
         read_request("", body, "")
 
 
+def test_an_output_says_by_itself_whether_it_is_raw_or_as_all_are() -> None:
+    outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False}}]
+    document = {"inputs": [], "outputs": outputs, "parameters": {"binary_data_output": True}}
+    _, binary = read_request("", json.dumps(document).encode(), "")
+    assert binary == {"a": True, "b": False, "": True}
+
+
 def test_raw_bytes_behind_the_json_must_all_be_used() -> None:
     head = json.dumps({"inputs": []}).encode()
     with pytest.raises(Refusal, match="raw tensors"):
