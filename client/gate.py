@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 from datetime import datetime
 
+from client.known_jobs import Asked, Known, check_unknown, summarise, summarise_delivery
 from client.node_config import NodeConfig
-from client.node_state import Asked, Known, StateFolder, summarise, summarise_delivery
+from client.node_state import StateFolder
 from client.reception import Arrival
 from protocol.deliveries import Delivery
 from protocol.delivery_messages import Offer, Vouch
@@ -37,7 +38,7 @@ def check_gate(
         name: This hospital's in the roster.
 
     Raises:
-        RefusalError: With code `roster`, `waiting`, `policy` or `busy`.
+        RefusalError: With code `roster`, `expired`, `waiting`, `policy` or `busy`.
     """
     about = arrival.about
     if isinstance(about, Delivery) and name not in (*about.holders, *about.recipients):
@@ -64,7 +65,8 @@ def _remember(arrival: Arrival, config: NodeConfig, folder: StateFolder, now: da
     known = folder.load_job(about.digest)
     if known is not None:
         return known
-    # Whoever signs can ask for as many as they like, and what is remembered stays.
+    check_unknown(about, now)
+    # Whoever signs can ask for as many as they like.
     _check_disk(config, folder)
     asked = Asked(
         digest=about.digest,
@@ -75,6 +77,7 @@ def _remember(arrival: Arrival, config: NodeConfig, folder: StateFolder, now: da
         expires=about.expires,
     )
     folder.add_job(asked)
+    folder.forget(now)
     return Known(asked=asked, decision=asked.decision, begun=False)
 
 

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from client.hospital import HospitalConfig
-from client.node_state import Known, StateFolder
+from client.known_jobs import Known
+from client.node_state import StateFolder
 from client.up_command import Config
 from protocol.config import read
 from protocol.errors import InputError

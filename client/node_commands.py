@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from client.hospital import Hospital, HospitalConfig
-from client.node_state import Known, StateFolder
+from client.known_jobs import Known
+from client.node_state import StateFolder
 from client.store import DiskSessions
 from client.up_command import Config
 from client.withdraw import open_jobs, withdraw

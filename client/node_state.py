@@ -11,69 +11,20 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
+from client.known_jobs import DECISIONS, Asked, Decision, Known, forgettable
 from protocol.config import read
-from protocol.deliveries import Delivery
 from protocol.errors import BusyError, FedwardError, InputError
-from protocol.jobs import Job
 from protocol.keyfile import replace_file
 from protocol.lockfile import is_locked, lock, open_lock
 
-Decision = Literal["waiting", "approved", "denied", "left"]
 JOBS = "jobs"
 """Folder of the sessions that outlast a restart."""
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A job as it came first.
-
-    Args:
-        digest: The job's identity.
-        name: Its name.
-        summary: What an administrator decides by.
-        decision: What holds until somebody decides.
-        seen: RFC 3339 time when it came first.
-        expires: RFC 3339 time after which it cannot begin.
-    """
-
-    digest: str
-    name: str
-    summary: Mapping[str, Any]
-    decision: Decision
-    seen: str
-    expires: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """A job that asked to run here, and what became of it.
-
-    Args:
-        asked: The job as it came first.
-        decision: `waiting` for the administrator, `approved`, `denied`, or `left`: stopped here by
-            the hospital for good.
-        begun: Whether this node enrolled.
-    """
-
-    asked: Asked
-    decision: Decision
-    begun: bool
-
-    @property
-    def digest(self) -> str:
-        """The job's identity."""
-        return self.asked.digest
-
-    @property
-    def name(self) -> str:
-        """The job's name."""
-        return self.asked.name
 
 
 class StateFolder:
@@ -187,16 +138,34 @@ class StateFolder:
             return None
         asked = read(Asked, path.with_suffix(".json"))
         decision = path.with_suffix(".decision")
+        decided = decision.exists()
         return Known(
             asked=asked,
             begun=path.with_suffix(".begun").exists(),
-            decision=_decision(decision) if decision.exists() else asked.decision,
+            decision=_decision(decision) if decided else asked.decision,
+            decided=decided,
         )
 
     def add_job(self, asked: Asked) -> None:
         """Remember a job that asks for the first time; only the node does this."""
         text = json.dumps(asdict(asked), indent=1, sort_keys=True)
         replace_file(self._known / f"{asked.digest}.json", text.encode())
+
+    def forget(self, now: datetime) -> None:
+        """Remove what is not needed any longer; only the node does this. What is damaged stays.
+
+        See `client.known_jobs.forgettable`.
+        """
+        found: dict[str, Known] = {}
+        for path in self._known.glob("*.json"):
+            with suppress(FedwardError):
+                known = self.load_job(path.stem)
+                found |= {} if known is None else {known.digest: known}
+        for digest in forgettable(found.values(), now):
+            # A decision that is made at this instant stays, and holds if the job comes again.
+            endings = (".json", ".begun", *((".decision",) if found[digest].decided else ()))
+            for ending in endings:
+                (self._known / digest).with_suffix(ending).unlink(missing_ok=True)
 
     def mark_begun(self, digest: str) -> None:
         """Remember that the node enrolled in a job; only the node does this."""
@@ -223,46 +192,6 @@ class StateFolder:
                 remedy="see 'fedward client jobs list'",
             )
         return found[0]
-
-
-def summarise(job: Job) -> dict[str, Any]:
-    """What an administrator decides on a job by."""
-    privacy = job.privacy
-    private = privacy.mode != "none"
-    return {
-        "task": job.task.name,
-        "strategy": job.strategy.name,
-        "dataset": job.dataset,
-        "hospitals": len(job.sites),
-        "rounds": job.training.rounds,
-        "mode": privacy.mode,
-        "unit": privacy.unit,
-        "epsilon": privacy.epsilon if private else None,
-        "epsilon_worst": privacy.epsilon_worst if private else None,
-        "delta": privacy.delta if private else None,
-        "intended_use": job.intended_use,
-    }
-
-
-def summarise_delivery(delivery: Delivery) -> dict[str, Any]:
-    """What an administrator decides on a delivery by; the same keys as a job's, and its own."""
-    return {
-        "task": "delivery",
-        "strategy": "",
-        "dataset": "",
-        "hospitals": len(delivery.holders) + len(delivery.recipients),
-        "rounds": 0,
-        "mode": "",
-        "unit": "",
-        "epsilon": None,
-        "epsilon_worst": None,
-        "delta": None,
-        "intended_use": "",
-        "model": delivery.name,
-        "job": delivery.job,
-        "holders": list(delivery.holders),
-        "recipients": list(delivery.recipients),
-    }
 
 
 def _decision(path: Path) -> Decision:

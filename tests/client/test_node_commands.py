@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.hospital import Hospital
+from client.known_jobs import Asked, summarise, summarise_delivery
 from client.member import Member
 from client.node_log import FILE, logging_to
-from client.node_state import Asked, StateFolder, summarise, summarise_delivery
+from client.node_state import StateFolder
 from client.store import DiskSessions
 from protocol.errors import BusyError, InputError
 from protocol.messages import Enrol, Place, pack

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from client.node_state import Asked, StateFolder, summarise
+from client.known_jobs import Asked
+from client.node_state import StateFolder
 from protocol.errors import BusyError, FedwardError, InputError
-from tests.consortium import make_consortium, make_job, make_request
 
 
 @pytest.fixture
@@ -108,10 +110,24 @@ def test_a_job_is_found_by_name_or_digits(folder: StateFolder) -> None:
     assert folder.load_job("0" * 64) is None
 
 
-def test_a_summary_says_what_is_asked_for(tmp_path: Path) -> None:
-    job = make_job(make_consortium(tmp_path), make_request())
+class TestForget:
+    NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
-    summary = summarise(job)
+    def test_what_has_expired_goes_with_all_its_files(self, folder: StateFolder) -> None:
+        folder.add_job(replace(asked("1234"), expires="2026-11-12T00:00:00+00:00"))
+        folder.decide("1234" * 16, "denied")
+        folder.add_job(replace(asked("abcd"), expires="2026-11-14T00:00:00+00:00"))
 
-    assert summary["epsilon"] == job.privacy.epsilon
-    assert (summary["hospitals"], summary["mode"]) == (3, "distributed")
+        folder.forget(self.NOW)
+
+        assert [path.name for path in (folder.path / "known").iterdir()] == [f"{'abcd' * 16}.json"]
+
+    def test_what_is_damaged_stays_and_keeps_nothing_else(self, folder: StateFolder) -> None:
+        folder.add_job(asked("1234"))
+        folder.add_job(asked("abcd"))
+        (folder.path / "known" / f"{'1234' * 16}.decision").write_text("perhaps")
+
+        folder.forget(self.NOW)
+
+        assert folder.load_job("abcd" * 16) is None
+        assert len(list((folder.path / "known").iterdir())) == 2

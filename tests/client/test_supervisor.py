@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flwr.cli.build import build_fab_from_files
 
 from client.children import ChildGoneError
 from client.hospital import Hospital
+from client.known_jobs import GRACE
 from client.member import Member
 from client.node_config import NodeConfig
 from client.node_state import StateFolder
@@ -22,6 +24,7 @@ from protocol.bundle import SignedDelivery, SignedJob, pyproject
 from protocol.deliveries import CONTEXT
 from protocol.delivery_messages import Offer, Vouch
 from protocol.errors import IntegrityError
+from protocol.jobs import Job
 from protocol.messages import (
     Body,
     Enrol,
@@ -93,22 +96,29 @@ class Scene:
             roster=self.hospital.roster,
             journal=self.hospital.journal,
             folder=self.folder,
+            clock=lambda: datetime.now(UTC) + self.ahead,
         )
+        self.ahead = timedelta()
         self.supervisor = Supervisor(desk, self.nursery, report=self._count)  # type: ignore[arg-type]
         self.job = make_job(consortium, make_request())
-        data = self.job.to_bytes()
-        self.signed = SignedJob(job=data, signature=self.key.sign("job", data))
+        self.signed = self.sign(self.job)
+
+    def sign(self, job: Job) -> SignedJob:
+        data = job.to_bytes()
+        return SignedJob(job=data, signature=self.key.sign("job", data))
 
     def _count(self) -> None:
         self.reports += 1
 
-    def enrol(self) -> Enrol:
-        return Enrol(signature=self.signed.signature, heads={}, job=self.signed.job)
+    def enrol(self, signed: SignedJob | None = None) -> Enrol:
+        signed = signed or self.signed
+        return Enrol(signature=signed.signature, heads={}, job=signed.job)
 
-    def say(self, body: Body, **files: bytes) -> Packet:
-        text = pyproject(self.signed).encode()
+    def say(self, body: Body, signed: SignedJob | None = None, **files: bytes) -> Packet:
+        signed = signed or self.signed
+        text = pyproject(signed).encode()
         fab, _ = build_fab_from_files({"pyproject.toml": text, **files})
-        packet = pack(body, Place(job=self.job.digest), self.key, recipient="*", deadline=LATE)
+        packet = pack(body, Place(job=signed.digest), self.key, recipient="*", deadline=LATE)
         return self.supervisor.answer(fab, packet.to_wire())
 
     def deliver(self, body: Offer | Vouch, signed: SignedDelivery) -> Packet:
@@ -174,7 +184,7 @@ def test_a_refusal_of_the_jobs_process_is_told_with_its_code(scene: Setting) -> 
 def test_a_bundle_with_code_is_refused_and_never_reaches_a_child(scene: Setting) -> None:
     stage = scene()
 
-    reply = stage.say(stage.enrol(), **{"client/app.py": b"raise SystemExit\n"})
+    reply = stage.say(stage.enrol(), stage.signed, **{"client/app.py": b"raise SystemExit\n"})
 
     assert stage.code(reply) == "integrity"
     assert "other files" in stage.journal()
@@ -228,6 +238,20 @@ def test_what_the_administrator_refused_is_refused_and_its_process_ended(
 
     assert not stage.nursery.children
     assert stage.code(stage.say(stage.enrol())) == "policy"
+
+
+def test_a_job_that_was_denied_gets_no_second_hearing_once_it_is_forgotten(scene: Setting) -> None:
+    """Another job that asks makes room; the denied one comes back after its expiry."""
+    stage = scene(approval="manual")
+    assert stage.code(stage.say(stage.enrol())) == "waiting"
+    stage.folder.decide(stage.job.digest, "denied")
+    stage.ahead = datetime.fromisoformat(stage.job.expires) + GRACE - datetime.now(UTC)
+    other = stage.sign(make_job(stage.consortium, make_request(name="other", valid_hours=1000)))
+
+    assert stage.code(stage.say(stage.enrol(other), other)) == "waiting"
+    assert [known.name for known in stage.folder.known()] == ["other"]
+    assert stage.code(stage.say(stage.enrol())) == "expired"
+    assert [known.name for known in stage.folder.known()] == ["other"]
 
 
 def test_a_paused_node_begins_nothing_and_goes_on_with_what_began(scene: Setting) -> None:
