@@ -259,8 +259,9 @@ class WfdbConfig(Naming):
     Args:
         path: The folder.
         index: CSV file with a row for each record.
-        rate_hz: Samples a second that every record must have; nothing is resampled.
-        unit: Unit that every channel must have by its header, such as mV.
+        rate_hz: Samples a second that every channel must have; nothing is resampled.
+        unit: Unit that every channel must have by its header, such as mV; one without a gain is in
+            no unit.
         channels: Names of the channels to read, in this order; left out, all as they come.
         file: The index' column with a record's path inside the folder, without `.hea`.
     """

@@ -6,6 +6,7 @@ that could lie in another folder or at an address.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from client.data.config import WfdbConfig
 from client.data.source import needs
 from protocol.errors import InputError
 
+_GAIN = re.compile(r"-?0*\.?0*[1-9]")
 # What a header or signal file that was cut off or changed makes the package raise.
 _DAMAGED = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, AssertionError)
 
@@ -48,7 +50,7 @@ class Waveforms:
             header = wfdb.rdheader(str(base))
         except _DAMAGED as error:
             raise _unreadable(path, error) from None
-        chosen = self._chosen(path, header)
+        chosen = self._chosen(base, header)
         try:
             signal = wfdb.rdrecord(str(base), channels=chosen, return_res=64).p_signal
         except _DAMAGED as error:
@@ -64,16 +66,31 @@ class Waveforms:
                 remedy="cut it into records of one segment with WFDB's own tools",
             )
         names, asked = list(header.sig_name), self.config.channels
-        absent = [name for name in asked if name not in names]
-        if absent:
-            raise _other(path, "channels", ", ".join(asked), f"no {', '.join(absent)}")
+        doubtful = [name for name in asked if names.count(name) != 1]
+        if doubtful:
+            found = ", ".join(f"{names.count(name) or 'no'} {name}" for name in doubtful)
+            raise _other(path, "channels", ", ".join(asked), found)
         chosen = [names.index(name) for name in asked] or list(range(len(names)))
-        if float(header.fs) != self.config.rate_hz:
-            raise _other(path, "rate_hz", f"{self.config.rate_hz:g} Hz", f"{header.fs:g} Hz")
-        others = {header.units[place] for place in chosen} - {self.config.unit}
-        if others:
-            raise _other(path, "unit", self.config.unit, ", ".join(sorted(map(str, others))))
+        # A header's rate is one of frames, in which a channel may have several samples.
+        rates = {float(header.fs) * header.samps_per_frame[place] for place in chosen}
+        if rates != {self.config.rate_hz}:
+            found = ", ".join(f"{rate:g} Hz" for rate in sorted(rates))
+            raise _other(path, "rate_hz", f"{self.config.rate_hz:g} Hz", found)
+        stated = _calibrated(path)
+        units = {header.units[place] if stated[place] else "no gain" for place in chosen}
+        if units != {self.config.unit}:
+            raise _other(path, "unit", self.config.unit, ", ".join(sorted(map(str, units))))
         return chosen
+
+
+def _calibrated(base: Path) -> list[bool]:
+    """Whether a header states each signal's gain; without one the package takes 200 steps a mV.
+
+    Source: WFDB, header(5): signals whose gain is missing or zero are uncalibrated.
+    """
+    text = base.with_name(f"{base.name}.hea").read_text(encoding="ascii", errors="ignore")
+    lines = [fields for line in text.splitlines() if (fields := line.partition("#")[0].split())]
+    return [_GAIN.match("".join(fields[2:3])) is not None for fields in lines[1:]]
 
 
 def _other(path: Path, what: str, expected: str, found: str) -> InputError:

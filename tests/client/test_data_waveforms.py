@@ -80,6 +80,31 @@ def _header(change: Callable[[str], str]) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # Two samples a frame would be read as their mean, at half the rate.
+        ("ecg7.dat 16 ", "ecg7.dat 16x2 ", "another rate_hz than .*; found 200 Hz"),
+        # Without a gain the package takes 200 steps for a millivolt.
+        ("1.0(0)/mV", "0(0)/mV", "another unit than source.unit; expected mV; found no gain$"),
+        (" 1.0(0)/mV 16 0", "", "another unit than .*; found no gain$"),
+        (" II\n", " I\n", "another channels than .*; expected I; found 2 I$"),
+    ],
+)
+def test_a_channel_that_would_be_taken_for_another_is_refused(
+    record: Path, old: str, new: str, message: str
+) -> None:
+    _header(lambda text: text.replace(old, new))(record)
+    with pytest.raises(InputError, match=message):
+        loader(channels=("I",)).load(record)
+
+
+@pytest.mark.parametrize("gain", ["1(0)/mV", "1e0(0)/mV", "1", "1.0/mV"])
+def test_a_gain_may_be_written_in_several_ways(record: Path, gain: str) -> None:
+    _header(lambda text: " # a remark\n" + text.replace("1.0(0)/mV", gain))(record)
+    np.testing.assert_array_equal(loader().load(record), SIGNAL)
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda record: record.with_suffix(".hea").unlink(), "no readable WFDB record"),
