@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from serving.refusal import Kind, Refusal, invalid
 
 _AUTO = 47  # zlib's code for: gzip or zlib, whichever it is
 _TINY = 512
+_NEVER = re.compile(r"q=0(\.0*)?")
 
 
 def unpack(body: bytes, encoding: str, most: int) -> bytes:
@@ -28,7 +30,7 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
     """
     if encoding in {"", "identity"}:
         return body
-    if encoding not in {"gzip", "deflate"}:
+    if encoding.lower() not in {"gzip", "deflate"}:
         raise invalid("content-encoding", expected="gzip, deflate or none")
     unpacker = zlib.decompressobj(_AUTO)
     try:
@@ -44,9 +46,19 @@ def unpack(body: bytes, encoding: str, most: int) -> bytes:
 
 def pack(body: bytes, accepted: str) -> tuple[bytes, str]:
     """A body as small as the client takes it, and how it is packed."""
-    if len(body) < _TINY or "gzip" not in accepted.lower():
+    if len(body) < _TINY or not _takes_gzip(accepted):
         return body, ""
     return gzip.compress(body, compresslevel=1), "gzip"
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether gzip is named, and not with the weight 0, which is a no.
+
+    Source: RFC 9110, sections 8.4.1 and 12.5.3: names in any case, a weight behind them.
+    """
+    parted = (one.partition(";") for one in accepted.lower().split(","))
+    weights = {name.strip(): weight.strip() for name, _, weight in parted}
+    return "gzip" in weights and _NEVER.fullmatch(weights["gzip"]) is None
 
 
 def read_request(

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from protocol.errors import FedwardError
-from serving.bodies import to_json
+from serving.bodies import to_json, unpack
 from serving.dataplane import Caller
 from serving.refusal import Kind, Refusal
 
@@ -47,19 +47,20 @@ class Asked:
         return self.headers.get(name, b"").decode("latin-1")
 
 
-async def read_body(receive: Receive, length: str, most: int) -> bytes:
-    """The body as it came; refused as soon as it is too long.
+async def read_body(asked: Asked, receive: Receive, most: int) -> bytes:
+    """The body, unpacked; refused as soon as it is too long.
 
     Args:
+        asked: What the client says of it.
         receive: Of the request.
-        length: What the client says how long it is, empty where it does not.
-        most: Longest that is taken.
+        most: Longest that is taken, packed or not.
 
     Raises:
-        Refusal: It is longer.
+        Refusal: It is longer, or cannot be unpacked.
         ClientDisconnect: There is nobody any more to whom an answer could go.
     """
     # The server below has refused lengths that are no number, and keeps a body to what it says.
+    length = asked.header(b"content-length")
     if length and int(length) > most:
         raise _too_long(most)
     parts, size, more = [], 0, True
@@ -72,7 +73,8 @@ async def read_body(receive: Receive, length: str, most: int) -> bytes:
         if size > most:
             raise _too_long(most)
         more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    return unpack(body, asked.header(b"content-encoding"), most)
 
 
 def _too_long(most: int) -> Refusal:

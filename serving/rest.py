@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.bodies import pack, read_document, read_request, unpack, write_reply
+from serving.bodies import pack, read_document, read_request, write_reply
 from serving.config import is_loopback
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
 from serving.exchange import Asked, answer, problem_of, read_body
@@ -100,8 +100,7 @@ class _Infer:
         """Status, body and headers."""
         # Before the body is read: whoever may not ask shall not make the server work.
         async with self._plane.entered(asked.caller, "predict", model) as admitted:
-            body = await read_body(receive, asked.header(b"content-length"), self._most)
-            body = unpack(body, asked.header(b"content-encoding"), self._most)
+            body = await read_body(asked, receive, self._most)
             request, binary = read_request(version, body, asked.header(LENGTH))
             reply = await self._plane.infer(admitted, request)
         body, length = write_reply(reply, binary)
@@ -178,9 +177,9 @@ class _Rest:
 
     async def feedback(self, request: Request) -> Response:
         model, version = _model(request)
-        async with self._plane.entered(_caller(request), "feedback", model) as admitted:
-            length = request.headers.get("content-length", "")
-            told = read_document(await read_body(request.receive, length, self._most))
+        asked = Asked.of(request.scope)
+        async with self._plane.entered(asked.caller, "feedback", model) as admitted:
+            told = read_document(await read_body(asked, request.receive, self._most))
             taken = self._plane.feedback(admitted, version, told)
         return JSONResponse({"model_name": model, "labels": taken})
 

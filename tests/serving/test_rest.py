@@ -1,0 +1,77 @@
+"""What HTTP adds to a question and its answer, without a network between."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from protocol.config import read
+from serving.bodies import pack
+from serving.config import ServingConfig
+from serving.rest import make_app
+from serving.server import make_plane
+from tests.serving.ward import configure, fill
+
+AGE = {"name": "age", "datatype": "FP64", "shape": [1], "data": [60]}
+INFER, FEEDBACK = "/v2/models/age/infer", "/v2/models/age/feedback"
+TOLD = {"probabilities": [[0.25, 0.75]], "labels": ["yes"]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    fill(tmp_path / "models")
+    return tmp_path
+
+
+def asked(
+    config: Path,
+    method: str,
+    path: str,
+    document: object = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    local: bool = False,
+) -> httpx.Response:
+    """The answer to one request; a document of bytes is sent as it is."""
+    plane = make_plane(read(ServingConfig, config), config.parent)
+    transport = httpx.ASGITransport(make_app(plane, 10_000, local=local))
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, content=body, headers=headers)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
+@pytest.mark.parametrize(("path", "document"), [(INFER, {"inputs": [AGE]}), (FEEDBACK, TOLD)])
+def test_every_body_may_be_packed(folder: Path, path: str, document: Any, encoding: str) -> None:
+    config, headers = configure(folder), {"content-encoding": encoding}
+    packed = gzip.compress(json.dumps(document).encode())
+    assert asked(config, "POST", path, packed, headers).status_code == 200
+    bomb = gzip.compress(bytes(100_000))
+    assert asked(config, "POST", path, bomb, headers).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("deflate, GZip;q=0.5", True),
+        ("br;q=1, gzip ; q=1.0", True),
+        ("", False),
+        ("x-gzip-like, identity", False),
+        ("gzip;q=0, identity", False),
+        ("identity, gzip; q=0.000", False),
+    ],
+)
+def test_an_answer_is_packed_for_whom_it_suits(accepted: str, packed: bool) -> None:
+    assert (pack(bytes(1000), accepted)[1] == "gzip") is packed
