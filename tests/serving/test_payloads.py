@@ -87,6 +87,7 @@ def test_an_empty_axis_hides_no_sizes_beyond_all_arrays(datatype: str) -> None:
         b'{"inputs": [1]}',
         b'{"inputs": [], "outputs": [{"name": 1}]}',
         b'{"inputs": [], "id": 1}',
+        rb'{"inputs": [], "id": "half a letter: \ud83d"}',
         b'{"inputs": [], "parameters": {"binary_data_output": 1}}',
         b'{"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": [1]}]}',
         b'{"inputs": [{"name": "", "shape": [], "parameters": {"binary_data_size": 8}}]}',
