@@ -106,7 +106,10 @@ def from_values(name: str, datatype: str, shape: Sequence[int], values: Sequence
         Refusal: Type, shape and values do not fit each other.
     """
     size = _size(name, datatype, shape)
-    flat = _flat(values)
+    flat, sizes = _flat(values)
+    if not _fits(sizes, shape):
+        told = " x ".join(map(str, shape))
+        raise invalid(f"tensor {name!r}", expected=f"lists of shape {told}", found="other lists")
     if len(flat) != size:
         raise invalid(f"tensor {name!r}", expected=f"{size} values", found=str(len(flat)))
     if not set(map(type, flat)) <= _types(datatype):
@@ -154,13 +157,28 @@ def _size(name: str, datatype: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _flat(values: Sequence[Any]) -> list[Any]:
-    flat = list(values)
+def _flat(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """What stands in the innermost lists, and how long those of each depth are, -1 if unequally."""
+    flat, sizes = list(values), [len(values)]
     for _ in range(_MOST_AXES):
         if not (flat and all(isinstance(one, list) for one in flat)):
             break
+        lengths = {len(one) for one in flat}
+        sizes.append(lengths.pop() if len(lengths) == 1 else -1)
         flat = [value for one in flat for value in one]
-    return flat
+    return flat, sizes
+
+
+def _fits(sizes: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether lists are of a shape, its last axes in one list or not, axes of one place aside.
+
+    Lists of another shape have as many values when somebody mixed up rows and columns.
+    """
+    if len(sizes) == 1:
+        return True
+    *outer, inner = [size for size in sizes if size != 1] or [1]
+    axes = [size for size in shape if size != 1]
+    return outer == axes[: len(outer)] and inner == math.prod(axes[len(outer) :])
 
 
 def _texts(name: str, raw: bytes, size: int) -> npt.NDArray[Any]:

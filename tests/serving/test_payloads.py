@@ -62,6 +62,31 @@ def test_values_of_another_type_are_refused(datatype: str, values: list[Any]) ->
         from_values("x", datatype, [2], values)
 
 
+@pytest.mark.parametrize(
+    ("shape", "values", "fits"),
+    [
+        ([3, 2], [[1, 2], [3, 4], [5, 6]], True),
+        ([3, 2], [1, 2, 3, 4, 5, 6], True),
+        ([3, 2, 1], [[1, 2], [3, 4], [5, 6]], True),
+        ([2, 3, 1], [[[1], [2], [3]], [[4], [5], [6]]], True),
+        ([1, 3, 2], [[1, 2, 3, 4, 5, 6]], True),
+        ([6], [[1], [2], [3], [4], [5], [6]], True),
+        ([3, 2], [[1, 2, 3], [4, 5, 6]], False),
+        ([3, 2], [[1], [2, 3], [4, 5, 6]], False),
+        ([2, 3], [[[1, 2], [3, 4], [5, 6]]], False),
+    ],
+)
+def test_nested_lists_have_the_shape_that_they_say(
+    shape: list[int], values: list[Any], fits: bool
+) -> None:
+    if fits:
+        rows = from_values("x", "INT8", shape, values).array.reshape(-1)
+        assert rows.tolist() == [1, 2, 3, 4, 5, 6]
+    else:
+        with pytest.raises(Refusal, match="lists of shape"):
+            from_values("x", "INT8", shape, values)
+
+
 def test_nothing_is_allocated_for_what_was_not_sent() -> None:
     with pytest.raises(Refusal, match="found fewer"):
         from_raw("x", "BYTES", [1 << 30], b"")
