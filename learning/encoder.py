@@ -25,8 +25,9 @@ from protocol.tensors import Layout
 _CHUNK, _CHUNK_SCORES = 32, 1 << 22
 
 MOST_SCORES = 1 << 23
-"""Scores of pairs of words that one record may have; private training holds 16 records at once,
-which then take about 4 GB."""
+"""Scores of pairs of words that one record may have: a quarter of a gibibyte in private training,
+which holds as many records at once as take one (`privacy.engine.ACTIVATIONS`)."""
+
 _TINY = 1e-5  # added to a variance; torch's default for nn.LayerNorm
 
 
