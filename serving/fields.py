@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from learning.schema import Column, Schema
 from learning.task import FloatArray, IntVector
@@ -36,15 +37,24 @@ def numbers(document: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> F
     Raises:
         Refusal: It has another shape, or holds something else.
     """
+    flat = list(_entries(document.get(name), shape))
+    # Types first: an array of texts has room for the longest of them in every place.
+    if set(map(type, flat)) <= {int, float}:
+        with suppress(OverflowError):
+            found = np.array(flat, dtype=np.float64)
+            if len(found) == math.prod(shape) and np.isfinite(found).all():
+                return found.reshape(shape)
     sizes = " rows of ".join(map(str, shape))
-    expected = f"{sizes} numbers"
-    try:
-        found: npt.NDArray[Any] = np.array(document.get(name))
-    except ValueError:
-        raise invalid(name, expected=expected) from None
-    if found.shape != shape or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
-        raise invalid(name, expected=expected)
-    return found.astype(np.float64)
+    raise invalid(name, expected=f"{sizes} numbers")
+
+
+def _entries(value: object, shape: tuple[int, ...]) -> Iterator[object]:
+    """What stands in lists of a shape; nothing of other lists."""
+    if not shape:
+        yield value
+    elif isinstance(value, list) and len(value) == shape[0]:
+        for one in value:
+            yield from _entries(one, shape[1:])
 
 
 def chances(document: Mapping[str, Any], name: str, rows: int, columns: int) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,9 @@ WRONG = [
     ({"probabilities": [["917", {}], [0, 1]]}, "2 rows of 2 numbers"),
     ({"probabilities": [["0.5", "0.5"], [0, 1]]}, "2 rows of 2 numbers"),
     ({"probabilities": [[0.5, float("nan")], [0, 1]]}, "2 rows of 2 numbers"),
+    ({"probabilities": [[0.5, 10**400], [0, 1]]}, "2 rows of 2 numbers"),
+    ({"probabilities": [[False, True], [0, 1]]}, "2 rows of 2 numbers"),
+    ({"probabilities": [[0.5, 0.5], [[0], [1]]]}, "2 rows of 2 numbers"),
     ({"groups": 3}, "groups; expected columns"),
     ({"groups": {"age": ["917", "1"]}}, "groups; expected 'ward', 'smoker'"),
     ({"groups": {"ward": ["a"]}}, "groups of 'ward'; expected 2 texts"),
@@ -224,6 +228,19 @@ def test_wrong_feedback_is_refused_by_field_and_never_by_value(
     with pytest.raises(Refusal, match=told) as caught:
         read_feedback(task, {**RIGHT, **change}, 10)
     assert "917" not in str(caught.value)
+
+
+def test_one_long_text_takes_no_room_in_every_place() -> None:
+    rows: list[list[Any]] = [[0.5, "b"]] * 1000
+    wrong = {"labels": ["yes"] * 1000, "probabilities": [["a" * 20_000, 0.5], *rows[1:]]}
+    task = load_task(Named(name="diagnosis", options={}), TABLE)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="1000 rows of 2 numbers"):
+            read_feedback(task, wrong, 1000)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 OTHERS: list[tuple[Task, dict[str, Any], str]] = [
