@@ -13,7 +13,7 @@ from protocol.config import decode
 from protocol.errors import Code, FedwardError, InputError, IntegrityError, RefusalError
 from protocol.jobs import Job
 from protocol.roster import Roster
-from protocol.signing import fingerprint, verify
+from protocol.signing import fingerprint
 
 _JOB, _SIGNATURE = "job.json", "job.sig"
 
@@ -59,7 +59,7 @@ def read_job(path: Path, roster: Roster, now: datetime) -> Asked:
         reason = RefusalError(Code.SIGNATURE, "nobody signed this job")
         return Asked(job, signed=False, reason=reason)
     try:
-        verify(roster.coordinator, "job", signed.job, signed.signature)
+        signed.verify(roster.coordinator)
     except IntegrityError as error:
         return Asked(job, signed=False, reason=RefusalError(Code.SIGNATURE, str(error)))
     return Asked(job, signed=True)

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocol.bundle import Signed, SignedDelivery, SignedJob, open_bundle
-from protocol.deliveries import CONTEXT, Delivery
+from protocol.bundle import Signed, SignedDelivery, open_bundle
+from protocol.deliveries import Delivery
 from protocol.delivery_messages import Offer, Received, Vouch, Vouched
 from protocol.errors import Code, FedwardError, IntegrityError, RefusalError
 from protocol.jobs import Job
 from protocol.messages import Enrol, Header, Packet, Stopped, open_header
-from protocol.signing import verify
 
 LAST = frozenset({Stopped.KIND, Vouched.KIND, Received.KIND})
 """Answers after which a process has nothing left that it must keep in memory."""
@@ -78,24 +77,19 @@ def receive(fab: bytes, parts: Mapping[str, bytes], coordinator: bytes) -> Arriv
             expected=about.digest[:12],
             found=header.job[:12],
         )
-    if packet.kind == Enrol.KIND and packet.blobs.get("job") != _bytes(signed):
+    if packet.kind == Enrol.KIND and packet.blobs.get("job") != signed.document:
         raise IntegrityError("an enrolment carries another job than its run's bundle")
-    if packet.kind in {Offer.KIND, Vouch.KIND} and packet.blobs.get("delivery") != _bytes(signed):
+    if packet.kind in {Offer.KIND, Vouch.KIND} and packet.blobs.get("delivery") != signed.document:
         raise IntegrityError("a packet carries another delivery than its run's bundle")
     return Arrival(packet=packet, header=header, signed=signed, about=about)
 
 
 def _read(signed: Signed, coordinator: bytes) -> Job | Delivery:
     """The document, once its signature holds in the context of its kind."""
-    kind = "job" if isinstance(signed, SignedJob) else CONTEXT
     try:
-        verify(coordinator, kind, _bytes(signed), signed.signature)
+        signed.verify(coordinator)
         if isinstance(signed, SignedDelivery):
             return Delivery.from_bytes(signed.delivery)
         return Job.from_bytes(signed.job)
     except FedwardError as error:
-        raise RefusalError(Code.SIGNATURE, f"{kind} of a bundle: {error}") from error
-
-
-def _bytes(signed: Signed) -> bytes:
-    return signed.delivery if isinstance(signed, SignedDelivery) else signed.job
+        raise RefusalError(Code.SIGNATURE, f"{signed.KIND} of a bundle: {error}") from error

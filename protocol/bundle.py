@@ -14,12 +14,15 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, Self
 
 from protocol.canonical import to_canonical
 from protocol.config import decode
+from protocol.deliveries import CONTEXT
 from protocol.errors import Code, FedwardError, InputError, RefusalError
+from protocol.signing import verify
 
 SERVER_APP = "server.launched:app"
 CLIENT_APP = "client.bundled:app"
@@ -57,96 +60,109 @@ clientapp = "{client}"
 [tool.flwr.app.config]
 {kind} = "{text}"
 """
-S = TypeVar("S", "SignedJob", "SignedDelivery")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignedJob:
-    """A job's exact bytes and the coordinator's signature over them; neither is verified here.
+class _Signed:
+    """A document's exact bytes and the coordinator's signature over them; neither is verified here.
+
+    A subclass has the bytes in a field that is named after its kind, so that its text says which.
+    """
+
+    KIND: ClassVar[str]
+    signature: bytes
+
+    @property
+    def document(self) -> bytes:
+        """The document's bytes."""
+        found: bytes = getattr(self, self.KIND)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the document's bytes, hexadecimal: its identity."""
+        return hashlib.sha256(self.document).hexdigest()
+
+    def verify(self, coordinator: bytes) -> None:
+        """Check the signature, in the context of this kind of document.
+
+        Args:
+            coordinator: Ed25519 key, 32 bytes.
+
+        Raises:
+            IntegrityError: It is not this coordinator's.
+        """
+        verify(coordinator, self.KIND, self.document, self.signature)
+
+    def to_text(self) -> str:
+        """Base64url of the canonical bytes: a value that fits into one line of TOML."""
+        return base64.urlsafe_b64encode(to_canonical(self)).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read what `to_text` wrote.
+
+        Raises:
+            InputError: The text is no signed document of this kind, or not its one spelling.
+
+        >>> SignedJob.from_text(SignedJob(job=b"{}", signature=b"s").to_text()).job
+        b'{}'
+        """
+        what = f"signed {cls.KIND}"
+        try:
+            data = base64.b64decode(text, altchars=b"-_", validate=True)
+        except ValueError:
+            raise InputError(f"not a {what}", expected="base64url") from None
+        signed = decode(cls, data, what)
+        if signed.to_text() != text:
+            raise InputError(f"not a {what}", expected="canonical base64url")
+        return signed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedJob(_Signed):
+    """A signed job.
 
     Args:
         job: Canonical bytes of a `protocol.jobs.Job`.
         signature: Ed25519, context `job`.
     """
 
+    KIND: ClassVar[str] = "job"
     job: bytes
-    signature: bytes
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the job's bytes, hexadecimal: the job's identity."""
-        return hashlib.sha256(self.job).hexdigest()
-
-    def to_text(self) -> str:
-        """Base64url of the canonical bytes: a value that fits into one line of TOML."""
-        return _to_text(self)
-
-    @classmethod
-    def from_text(cls, text: str) -> SignedJob:
-        """Read what `to_text` wrote.
-
-        Raises:
-            InputError: The text is no signed job, or not its one spelling.
-
-        >>> SignedJob.from_text(SignedJob(job=b"{}", signature=b"s").to_text()).job
-        b'{}'
-        """
-        return _from_text(cls, text, "signed job")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignedDelivery:
-    """A delivery's exact bytes and the coordinator's signature over them; neither verified here.
+class SignedDelivery(_Signed):
+    """A signed delivery.
 
     Args:
         delivery: Canonical bytes of a `protocol.deliveries.Delivery`.
         signature: Ed25519, context `delivery`.
     """
 
+    KIND: ClassVar[str] = CONTEXT
     delivery: bytes
-    signature: bytes
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the delivery's bytes, hexadecimal: the delivery's identity."""
-        return hashlib.sha256(self.delivery).hexdigest()
-
-    def to_text(self) -> str:
-        """As `SignedJob.to_text`."""
-        return _to_text(self)
-
-    @classmethod
-    def from_text(cls, text: str) -> SignedDelivery:
-        """Read what `to_text` wrote.
-
-        Raises:
-            InputError: The text is no signed delivery, or not its one spelling.
-        """
-        return _from_text(cls, text, "signed delivery")
 
 
 Signed = SignedJob | SignedDelivery
 
 
-def _to_text(signed: Signed) -> str:
-    return base64.urlsafe_b64encode(to_canonical(signed)).decode()
+def read_signed(values: Mapping[str, object]) -> Signed:
+    """The document that the configuration of a run holds, by the name of its kind.
 
-
-def _from_text(cls: type[S], text: str, what: str) -> S:
-    try:
-        data = base64.b64decode(text, altchars=b"-_", validate=True)
-    except ValueError:
-        raise InputError(f"not a {what}", expected="base64url") from None
-    signed = decode(cls, data, what)
-    if _to_text(signed) != text:
-        raise InputError(f"not a {what}", expected="canonical base64url")
-    return signed
+    Raises:
+        InputError: It holds none, or a text that is none.
+    """
+    if SignedDelivery.KIND in values:
+        return SignedDelivery.from_text(str(values[SignedDelivery.KIND]))
+    return SignedJob.from_text(str(values.get(SignedJob.KIND, "")))
 
 
 def pyproject(signed: Signed) -> str:
     """The one pyproject.toml of a document; Flower's builder keeps it byte for byte."""
-    kind = "job" if isinstance(signed, SignedJob) else "delivery"
-    return _TEXT.format(server=SERVER_APP, client=CLIENT_APP, kind=kind, text=signed.to_text())
+    text = signed.to_text()
+    return _TEXT.format(server=SERVER_APP, client=CLIENT_APP, kind=signed.KIND, text=text)
 
 
 def open_bundle(fab: bytes) -> Signed:
@@ -171,8 +187,7 @@ def open_bundle(fab: bytes) -> Signed:
         )
     kind, value = (part.decode() for part in found[0])
     try:
-        read = SignedJob.from_text if kind == "job" else SignedDelivery.from_text
-        signed: Signed = read(value)
+        signed = read_signed({kind: value})
     except FedwardError as error:
         raise _refused(f"its {kind} cannot be read", f"a signed {kind}") from error
     if pyproject(signed).encode() != text:

@@ -16,10 +16,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from privacy.he.sum import SumProcess
-from protocol.bundle import SignedDelivery, SignedJob
-from protocol.deliveries import CONTEXT
+from protocol.bundle import Signed, SignedDelivery, read_signed
 from protocol.errors import InputError
-from protocol.signing import SigningKey, verify
+from protocol.signing import SigningKey
 from server.archive import Archive
 from server.config import ENVIRONMENT, Folder
 from server.course import Course
@@ -27,6 +26,7 @@ from server.delivering import Delivering, Handing
 from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
 from server.exchange import Exchange
 from server.finished import store_model
+from server.job_folder import JobFolder
 from server.launch import Launch, Patience
 from server.presence import hold
 
@@ -43,76 +43,60 @@ def main(grid: Grid, context: Context) -> None:
     named = os.environ.get(ENVIRONMENT, "")
     if not named:
         raise InputError(f"no {ENVIRONMENT} in the environment", remedy="use fedward server up")
-    folder, config = Folder.open(Path(named)), context.run_config
-    if "delivery" in config:
-        deliver(folder, str(config["delivery"]), grid)
-    else:
-        carry_out(folder, str(config.get("job", "")), grid)
+    carry_out(Folder.open(Path(named)), read_signed(context.run_config), grid)
 
 
-def carry_out(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:
-    """Run one job from where it stands to its end, and keep how it ended.
+def carry_out(folder: Folder, signed: Signed, grid: Grid, *, poll_s: float = POLL_S) -> None:
+    """Run one job or delivery from where it stands to its end, and keep how it ended.
 
     Args:
         folder: The coordinator's folder.
-        text: The signed job as the run's bundle carries it.
+        signed: What the run's bundle carries.
         grid: The way to the nodes.
         poll_s: Pause between two looks for answers.
 
     Raises:
-        InputError: The text is no job of this folder.
+        InputError: There is none such in this folder.
         IntegrityError: This coordinator did not sign it.
         BusyError: Another process carries it out.
     """
     key = folder.load_key()
-    signed = SignedJob.from_text(text)
-    verify(key.public, "job", signed.job, signed.signature)
-    archive = Archive(folder.jobs)
-    kept = archive.find(signed.digest)
+    signed.verify(key.public)
+    kept = _find(folder, signed)
     with hold(kept.path / LOCK, wait_s=HANDOVER_S):
         if kept.outcome is not None:
             return
-        launch = Launch(
-            job=kept.job,
-            signature=kept.signature,
-            key=key,
-            roster=folder.load_roster(key.fingerprint),
-            heads=archive.heads(),
-            patience=_patience(folder.config.patience_s),
-        )
-        child = SumProcess() if kept.job.encryption.scheme == "bfv" else nullcontext()
-        with child as sums:
-            outcome = Course(launch, Exchange(grid, poll_s=poll_s), sums, kept).run()
-        # First, and once: after the outcome nobody would come back to do it.
-        store_model(folder.models, kept.job, outcome, key, datetime.now(UTC))
-        kept.save_outcome(outcome)
+        exchange = Exchange(grid, poll_s=poll_s)
+        if isinstance(kept, DeliveryFolder):
+            kept.save_outcome(_deliver(folder, kept, key, exchange))
+        else:
+            _train(folder, kept, key, exchange)
 
 
-def deliver(folder: Folder, text: str, grid: Grid, *, poll_s: float = POLL_S) -> None:
-    """Carry out one delivery to its end, and keep how it ended.
-
-    Args:
-        folder: The coordinator's folder.
-        text: The signed delivery as the run's bundle carries it.
-        grid: The way to the nodes.
-        poll_s: Pause between two looks for answers.
-
-    Raises:
-        InputError: The text is no delivery of this folder.
-        IntegrityError: This coordinator did not sign it.
-        BusyError: Another process carries it out.
-    """
-    key = folder.load_key()
-    signed = SignedDelivery.from_text(text)
-    verify(key.public, CONTEXT, signed.delivery, signed.signature)
-    kept = DeliveryArchive(folder).find(signed.digest)
-    with hold(kept.path / LOCK, wait_s=HANDOVER_S):
-        if kept.outcome is not None:
-            return
-        kept.save_outcome(_delivered(folder, kept, key, Exchange(grid, poll_s=poll_s)))
+def _find(folder: Folder, signed: Signed) -> JobFolder | DeliveryFolder:
+    if isinstance(signed, SignedDelivery):
+        return DeliveryArchive(folder).find(signed.digest)
+    return Archive(folder.jobs).find(signed.digest)
 
 
-def _delivered(folder: Folder, kept: DeliveryFolder, key: SigningKey, exchange: Exchange) -> Handed:
+def _train(folder: Folder, kept: JobFolder, key: SigningKey, exchange: Exchange) -> None:
+    launch = Launch(
+        job=kept.job,
+        signature=kept.signature,
+        key=key,
+        roster=folder.load_roster(key.fingerprint),
+        heads=Archive(folder.jobs).heads(),
+        patience=_patience(folder.config.patience_s),
+    )
+    child = SumProcess() if kept.job.encryption.scheme == "bfv" else nullcontext()
+    with child as sums:
+        outcome = Course(launch, exchange, sums, kept).run()
+    # First, and once: after the outcome nobody would come back to do it.
+    store_model(folder.models, kept.job, outcome, key, datetime.now(UTC))
+    kept.save_outcome(outcome)
+
+
+def _deliver(folder: Folder, kept: DeliveryFolder, key: SigningKey, exchange: Exchange) -> Handed:
     try:
         job = Archive(folder.jobs).find(kept.delivery.job).job
     except InputError as error:

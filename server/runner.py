@@ -11,11 +11,11 @@ import sys
 import threading
 from pathlib import Path
 
-from protocol.bundle import SignedJob, open_bundle
+from protocol.bundle import open_bundle
 from protocol.errors import FedwardError
 from server.assignment import Assignment
 from server.config import ENVIRONMENT, Folder
-from server.launched import carry_out, deliver
+from server.launched import carry_out
 
 # Read without a buffer: a thread that waits in one could not be left at the end.
 _INPUT = 0
@@ -33,9 +33,7 @@ def work(folder: Folder, token: str) -> None:
         FedwardError: The run is none of this coordinator's, or what it is of cannot go on now.
     """
     with Assignment(folder, token) as assignment:
-        signed = open_bundle(assignment.pull())
-        act = carry_out if isinstance(signed, SignedJob) else deliver
-        act(folder, signed.to_text(), assignment.grid)
+        carry_out(folder, open_bundle(assignment.pull()), assignment.grid)
         assignment.finish()
 
 

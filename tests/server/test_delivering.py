@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 from client.model_sender import Sender
 from learning.artefact import load, versions
 from privacy.keys import Ephemeral
+from protocol.bundle import SignedDelivery
 from protocol.canonical import from_canonical, to_canonical
 from protocol.cohort import Member as Keys
 from protocol.deliveries import CONTEXT
@@ -34,7 +35,7 @@ from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
 from server.delivery_rules import Rules, Standing
 from server.exchange import Arrival, Exchange
 from server.launch import Outcome
-from server.launched import LOCK, deliver, main
+from server.launched import LOCK, carry_out, main
 from server.offers import Offered, Offers
 from server.presence import hold
 from simulations.consortium import Consortium
@@ -528,42 +529,42 @@ def test_somebody_can_end_it(scene: Scene) -> None:
 
 
 class TestLaunched:
-    def start(self, scene: Scene, text: str) -> None:
+    def start(self, scene: Scene, signed: SignedDelivery) -> None:
         with inline_app(Way.to(scene.consortium)) as app:
-            deliver(scene.folder, text, InlineGrid(app, 4), poll_s=0.0)
+            carry_out(scene.folder, signed, InlineGrid(app, 4), poll_s=0.0)
 
     def test_its_end_is_kept_and_it_is_not_done_twice(self, scene: Scene) -> None:
         kept = scene.launch()
-        self.start(scene, kept.signed.to_text())
+        self.start(scene, kept.signed)
         assert kept.outcome is not None
         assert kept.outcome.status == "completed"
         events = kept.events()
-        self.start(scene, kept.signed.to_text())
+        self.start(scene, kept.signed)
         assert kept.events() == events
 
     def test_one_that_somebody_else_signed_is_refused(self, scene: Scene) -> None:
         signed = scene.launch().signed
         forged = replace(signed, signature=SigningKey.generate().sign(CONTEXT, signed.delivery))
         with pytest.raises(IntegrityError, match="signature of a 'delivery'"):
-            self.start(scene, forged.to_text())
+            self.start(scene, forged)
 
     def test_a_signature_on_a_job_is_none_on_a_delivery(self, scene: Scene) -> None:
         signed = scene.launch().signed
         as_job = scene.consortium.coordinator.sign("job", signed.delivery)
         with pytest.raises(IntegrityError, match="signature of a 'delivery'"):
-            self.start(scene, replace(signed, signature=as_job).to_text())
+            self.start(scene, replace(signed, signature=as_job))
 
     def test_one_that_is_not_in_the_folder_is_refused(self, scene: Scene) -> None:
         kept = scene.launch()
-        text = kept.signed.to_text()
+        signed = kept.signed
         kept.path.rename(kept.path.with_name(".away"))
         with pytest.raises(InputError, match="no such delivery"):
-            self.start(scene, text)
+            self.start(scene, signed)
 
     def test_one_whose_job_was_taken_away_is_over(self, scene: Scene) -> None:
         kept = scene.launch()
         scene.kept_job.path.rename(scene.folder.jobs / ".away")
-        self.start(scene, kept.signed.to_text())
+        self.start(scene, kept.signed)
         assert kept.outcome is not None
         assert kept.outcome.status == "failed"
         assert "no such job" in kept.outcome.reason
@@ -574,7 +575,7 @@ class TestLaunched:
         kept = scene.launch()
         monkeypatch.setattr("server.launched.HANDOVER_S", 0.0)
         with hold(kept.path / LOCK), pytest.raises(BusyError, match="another process is at work"):
-            self.start(scene, kept.signed.to_text())
+            self.start(scene, kept.signed)
 
     def test_flowers_own_runner_finds_it_by_the_runs_configuration(
         self, scene: Scene, monkeypatch: pytest.MonkeyPatch
