@@ -43,12 +43,17 @@ class Summary:
 
 
 def check_columns(job: Job, header: Sequence[str]) -> None:
-    """Refuse a table that lacks a column, or has one that nobody knows.
+    """Refuse a table that lacks a column, or has one that nobody knows or that the output has.
 
     Raises:
         InputError: With the columns' names, and what to do about each.
     """
     schema = job.model.task.schema
+    if taken := [name for name in job.keep if name in {ROW, *_names(job.model)}]:
+        raise InputError(
+            f"{job.target}: has columns of its own named " + ", ".join(map(repr, taken)),
+            remedy=f"rename those of {job.source}, or --ignore them instead of --keep",
+        )
     arrays = [column.name for column in schema.columns if column.kind == "array"]
     if arrays:
         raise InputError(
@@ -132,13 +137,21 @@ def _predict_part(job: Job, columns: Columns, part: int, first: int) -> Counter[
 
 def _flattened(model: Model, answer: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[Any]]:
     """Outputs as columns of a table; NaN says nothing, and stands as an empty cell."""
-    found: dict[str, list[Any]] = {}
-    for one in model.outputs:
-        array = answer[one.name]
-        columns = {f"{one.name}:{name}": array[:, at] for at, name in enumerate(one.columns)}
-        for name, values in (columns or {one.name: array}).items():
-            found[name] = [None if value != value else value for value in values.tolist()]  # noqa: PLR0124
-    return found
+    arrays = (answer[one.name].reshape(-1, max(len(one.columns), 1)) for one in model.outputs)
+    values = (column.tolist() for array in arrays for column in array.T)
+    return {
+        name: [None if value != value else value for value in column]  # noqa: PLR0124
+        for name, column in zip(_names(model), values, strict=True)
+    }
+
+
+def _names(model: Model) -> list[str]:
+    """Names of the outputs' columns."""
+    return [
+        f"{one.name}:{column}" if one.columns else one.name
+        for one in model.outputs
+        for column in one.columns or ("",)
+    ]
 
 
 def _problems(

@@ -93,6 +93,19 @@ def test_every_row_is_predicted_to_the_last_bit(
     assert job.target.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_column_that_is_kept_never_gives_way_to_one_of_the_output(
+    tmp_path: Path, model: Model
+) -> None:
+    header = ["row", "age", "ward", "smoker", "probabilities:no"]
+    source = written(tmp_path, ".csv", header)
+    for name, other in (("row", "probabilities:no"), ("probabilities:no", "row")):
+        job = Job(
+            model=model, source=source, target=tmp_path / "out.csv", keep=(name,), ignore=(other,)
+        )
+        with pytest.raises(InputError, match=f"columns of its own named '{name}'"):
+            predict_file(job)
+
+
 class Stop(Exception):  # noqa: N818 - a person pressed a key
     pass
 
