@@ -95,7 +95,10 @@ def write_part(path: Path, columns: Columns, *, header: bool) -> None:
 def join_parts(parts: Sequence[Path], target: Path) -> None:
     """Put parts together in their order."""
     if target.suffix == ".parquet":
-        _polars().scan_parquet(list(parts)).sink_parquet(target)
+        polars = _polars()
+        # A part in which a column has no value does not know the column's type.
+        frames = [polars.scan_parquet(part) for part in parts]
+        polars.concat(frames, how="vertical_relaxed").sink_parquet(target)
         return
     with target.open("wb") as whole:
         for part in parts:

@@ -106,6 +106,18 @@ def test_a_column_that_is_kept_never_gives_way_to_one_of_the_output(
             predict_file(job)
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_column_that_is_empty_for_long_has_its_values_behind(
+    tmp_path: Path, model: Model, first: int
+) -> None:
+    source, beds = tmp_path / "in.parquet", [7 if row == first else None for row in range(5)]
+    columns = {"age": [60.0] * 5, "ward": ["a"] * 5, "smoker": ["no"] * 5, "beds": beds}
+    pl.DataFrame(columns).write_parquet(source)
+    job = Job(model=model, source=source, target=tmp_path / "out.parquet", keep=("beds",), rows=2)
+    predict_file(job)
+    assert [one["beds"] for one in read(job.target)] == beds
+
+
 class Stop(Exception):  # noqa: N818 - a person pressed a key
     pass
 
