@@ -99,7 +99,8 @@ def predict_file(job: Job, progress: Callable[[int], None] = lambda _: None) -> 
     check_suffix(job.target)
     header = header_of(job.source)
     check_columns(job, header)
-    for path in (job.target, job.problems):
+    # With parts beside them the problems are this job's own, whole before its target is.
+    for path in (job.target, *(() if job.parts.exists() else (job.problems,))):
         if path.exists():
             raise InputError(f"{path} exists", remedy="choose another name, or remove it")
     with begun(job) as done:

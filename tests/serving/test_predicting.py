@@ -149,6 +149,27 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, model: Model, s
     assert stopped.problems.read_bytes() == whole.problems.read_bytes()
 
 
+def test_a_run_that_stopped_between_its_two_files_goes_on(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(model=model, source=written(tmp_path, ".csv"), target=tmp_path / "out.csv", rows=2)
+    replace = Path.replace
+
+    def stop(path: Path, target: Path) -> Path:
+        if target == job.target:
+            raise Stop
+        return replace(path, target)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Path, "replace", stop)
+        with pytest.raises(Stop):
+            predict_file(job)
+    assert job.problems.exists()
+    assert predict_file(job).resumed == 5
+    assert len(read(job.target)) == 5
+    assert not job.parts.exists()
+
+
 def test_parts_of_another_input_are_not_taken(tmp_path: Path, model: Model) -> None:
     job = Job(model=model, source=written(tmp_path, ".csv"), target=tmp_path / "out.csv", rows=2)
 
