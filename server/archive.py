@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.bundle import SignedJob
 from protocol.canonical import to_canonical
 from protocol.config import decode
 from protocol.errors import FedwardError, InputError
 from protocol.jobs import Job
-from protocol.keyfile import replace_file, save_secret, sync_folder
-from server.job_folder import ANNOUNCED, JOB, OUTCOME, SIGNATURE, JobFolder, folder_name
+from protocol.keyfile import replace_file
+from server.job_folder import ANNOUNCED, JOB, SIGNATURE, JobFolder
+from server.run_folder import OUTCOME
+from server.run_folders import RunFolders
 
 HEADS = "heads.json"
-MIN_PREFIX = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Archive:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise FedwardError(f"{base}: cannot be made", found=error.strerror) from None
+        self._folders = RunFolders(base, JOB, SIGNATURE, self._open)
 
     def create(self, job: Job, signature: bytes) -> JobFolder:
         """Keep a signed job before anybody is asked; the same job again is the same folder.
@@ -50,23 +51,8 @@ class Archive:
         Raises:
             FedwardError: The disk is full or fails; there is no half-made folder.
         """
-        path = self._base / folder_name(job)
-        if path.exists():
-            return self._open(path)
-        draft = self._base / f".{secrets.token_hex(8)}"
-        try:
-            draft.mkdir(mode=0o700)
-            save_secret(draft / JOB, job.to_bytes())
-            save_secret(draft / SIGNATURE, signature)
-            draft.rename(path)
-            sync_folder(self._base)
-        except (OSError, InputError) as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            found = error.strerror if isinstance(error, OSError) else error.found
-            raise FedwardError(
-                f"{path}: cannot be written", found=found, remedy="free space, then launch again"
-            ) from None
-        return self._open(path)
+        signed = SignedJob(job=job.to_bytes(), signature=signature)
+        return self._folders.create(job.name, signed)
 
     def find(self, wanted: str) -> JobFolder:
         """The job of a name, of a folder's name or of the first digits of a digest.
@@ -86,29 +72,28 @@ class Archive:
 
     def look_up(self, wanted: str) -> tuple[JobFolder, ...]:
         """Jobs of a name, of a folder's name or of the first digits of a digest."""
-        return tuple(folder for folder in self.jobs() if _fits(folder, wanted))
+        return self._folders.look_up(wanted)
 
     def jobs(self) -> tuple[JobFolder, ...]:
         """All jobs, in the order in which they were launched; not what `damaged` names."""
-        return tuple(folder for folder in self._folders() if not _problem(folder))
+        return self._folders.intact()
 
     def unfinished(self) -> tuple[JobFolder, ...]:
         """Jobs without an outcome."""
-        going = (folder for folder in self._folders() if not (folder.path / OUTCOME).exists())
-        return tuple(folder for folder in going if not _problem(folder))
+        return self._folders.unfinished()
 
     def unannounced(self) -> tuple[JobFolder, ...]:
         """Jobs with an outcome that not everybody has heard of (`JobFolder.mark_announced`)."""
-        ended = (folder for folder in self._folders() if (folder.path / OUTCOME).exists())
-        fresh = (folder for folder in ended if not (folder.path / ANNOUNCED).exists())
-        return tuple(folder for folder in fresh if not _problem(folder))
+        return self._folders.intact(
+            lambda path: (path / OUTCOME).exists() and not (path / ANNOUNCED).exists()
+        )
 
     def damaged(self) -> tuple[str, ...]:
         """What is wrong with folders that do not hold the job of their name, such as copies.
 
         They are left alone, and no other job waits for them.
         """
-        return tuple(filter(None, map(_problem, self._folders())))
+        return self._folders.damaged()
 
     def heads(self) -> dict[str, bytes]:
         """Each hospital's last statement of its ledger head, by fingerprint.
@@ -140,24 +125,5 @@ class Archive:
         finally:
             os.close(descriptor)
 
-    def _folders(self) -> tuple[JobFolder, ...]:
-        paths = [path.parent for path in self._base.glob(f"*/{JOB}") if path.parent.name[0] != "."]
-        paths.sort(key=lambda path: ((path / JOB).stat().st_mtime_ns, path.name))
-        return tuple(self._open(path) for path in paths)
-
     def _open(self, path: Path) -> JobFolder:
         return JobFolder(path, save_heads=self.save_heads)
-
-
-def _problem(folder: JobFolder) -> str:
-    """Why a folder does not hold the job of its name; empty where it does."""
-    try:
-        _ = folder.job
-    except FedwardError as error:
-        return str(error)
-    return ""
-
-
-def _fits(folder: JobFolder, wanted: str) -> bool:
-    digest = len(wanted) >= MIN_PREFIX and folder.digest.startswith(wanted)
-    return digest or wanted in (folder.job.name, folder.path.name)

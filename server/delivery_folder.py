@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,17 +10,15 @@ from functools import cached_property
 from protocol.bundle import SignedDelivery
 from protocol.config import parse
 from protocol.deliveries import Delivery
-from protocol.errors import FedwardError, InputError, IntegrityError
-from protocol.keyfile import save_secret, sync_folder
+from protocol.errors import InputError
 from server.archive import Archive
 from server.config import Folder
 from server.job_folder import JobFolder
-from server.run_folder import RunFolder, load_whole, replace_whole
+from server.run_folder import OUTCOME, RunFolder, load_whole, replace_whole
+from server.run_folders import RunFolders
 
 DELIVERY = "delivery.json"
 SIGNATURE = "delivery.sig"
-OUTCOME = "outcome.json"
-_MIN_PREFIX = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +49,7 @@ class DeliveryFolder(RunFolder):
             IntegrityError: The file holds another one than the folder's name says.
         """
         delivery = Delivery.from_bytes(load_whole(self.path / DELIVERY))
-        if self.path.name != _name(delivery):
-            raise IntegrityError(
-                f"{self.path / DELIVERY}: not the delivery of this folder",
-                expected=_name(delivery),
-                found=self.path.name,
-            )
+        self.check_name(delivery.name, delivery.digest, DELIVERY)
         return delivery
 
     @property
@@ -78,10 +69,10 @@ class DeliveryFolder(RunFolder):
             delivery=self.delivery.to_bytes(), signature=load_whole(self.path / SIGNATURE)
         )
 
-    def fits(self, wanted: str) -> bool:
-        """Whether a folder's name or the first digits of a digest mean this one."""
-        digest = len(wanted) >= _MIN_PREFIX and self.digest.startswith(wanted)
-        return digest or wanted == self.path.name
+    @property
+    def names(self) -> tuple[str, ...]:
+        """None: its model's name is a job's."""
+        return ()
 
     @property
     def attempt(self) -> int:
@@ -112,7 +103,7 @@ class DeliveryArchive:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self._base = folder.jobs / "deliveries"
+        self._folders = RunFolders(folder.jobs / "deliveries", DELIVERY, SIGNATURE, DeliveryFolder)
 
     def create(self, delivery: Delivery, signature: bytes) -> DeliveryFolder:
         """Keep a signed delivery before anybody is asked.
@@ -120,37 +111,20 @@ class DeliveryArchive:
         Raises:
             FedwardError: The disk is full or fails; there is no half-made folder.
         """
-        path = self._base / _name(delivery)
-        draft = self._base / f".{secrets.token_hex(8)}"
-        try:
-            draft.mkdir(mode=0o700, parents=True)
-            save_secret(draft / DELIVERY, delivery.to_bytes())
-            save_secret(draft / SIGNATURE, signature)
-            draft.rename(path)
-            sync_folder(self._base)
-        except (OSError, InputError) as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            found = error.strerror if isinstance(error, OSError) else error.found
-            raise FedwardError(
-                f"{path}: cannot be written", found=found, remedy="free space, then try again"
-            ) from None
-        return DeliveryFolder(path)
+        signed = SignedDelivery(delivery=delivery.to_bytes(), signature=signature)
+        return self._folders.create(delivery.name, signed)
 
     def deliveries(self) -> tuple[DeliveryFolder, ...]:
         """All of them, in the order in which they were launched; damaged ones are left out."""
-        found = (path.parent for path in self._base.glob(f"*/{DELIVERY}"))
-        paths = [path for path in found if path.name[0] != "."]
-        paths.sort(key=lambda path: ((path / DELIVERY).stat().st_mtime_ns, path.name))
-        return tuple(folder for folder in map(DeliveryFolder, paths) if _holds(folder))
+        return self._folders.intact()
 
     def unfinished(self) -> tuple[DeliveryFolder, ...]:
         """Those without an outcome."""
-        going = (one for one in self.deliveries() if not (one.path / OUTCOME).exists())
-        return tuple(going)
+        return self._folders.unfinished()
 
     def look_up(self, wanted: str) -> tuple[DeliveryFolder, ...]:
         """Deliveries of a folder's name or of the first digits of a digest."""
-        return tuple(one for one in self.deliveries() if one.fits(wanted))
+        return self._folders.look_up(wanted)
 
     def find(self, digest: str) -> DeliveryFolder:
         """The delivery of a digest.
@@ -187,15 +161,3 @@ def find_either(folder: Folder, wanted: str) -> JobFolder | DeliveryFolder:
             remedy="name it by its folder",
         )
     return deliveries[0]
-
-
-def _holds(folder: DeliveryFolder) -> bool:
-    try:
-        _ = folder.delivery
-    except FedwardError:
-        return False
-    return True
-
-
-def _name(delivery: Delivery) -> str:
-    return f"{delivery.name}-{delivery.digest[:12]}"

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from protocol.lockfile import is_locked
 from server.config import Folder
-from server.delivery_folder import OUTCOME, DeliveryFolder
+from server.delivery_folder import DeliveryFolder
 from server.follow import INTERRUPTED, LOOK_S
 from server.launch import Event
 from server.presence import lock_of
+from server.run_folder import OUTCOME
 from server.view import duration, plain_table, size
 
 _STYLES = {"completed": "green", "failed": "red", "stopped": "yellow", "running": "cyan"}

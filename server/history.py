@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from protocol.jobs import Job
-from server.job_folder import OUTCOME, JobFolder
+from server.job_folder import JobFolder
 from server.launch import Event, Metrics
+from server.run_folder import OUTCOME
 
 # One exchange without an earlier job to go by: a node looks for messages every 3 s, and a small
 # model takes about as long again.

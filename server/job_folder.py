@@ -20,12 +20,11 @@ from protocol.errors import IntegrityError
 from protocol.jobs import Job
 from server.checkpoint import Checkpoint
 from server.launch import Metrics, Outcome
-from server.run_folder import RunFolder, load_whole, replace_whole
+from server.run_folder import OUTCOME, RunFolder, load_whole, replace_whole
 
 JOB = "job.json"
 SIGNATURE = "job.sig"
 CHECKPOINT = "checkpoint"
-OUTCOME = "outcome.json"
 MODEL = "model.f64"
 ANNOUNCED = "announced"
 PART = ".part"
@@ -55,12 +54,7 @@ class JobFolder(RunFolder):
             IntegrityError: The file holds another job than the folder's name says.
         """
         job = Job.from_bytes(load_whole(self.path / JOB))
-        if self.path.name != folder_name(job):
-            raise IntegrityError(
-                f"{self.path / JOB}: not the job of this folder",
-                expected=folder_name(job),
-                found=self.path.name,
-            )
+        self.check_name(job.name, job.digest, JOB)
         return job
 
     @property
@@ -77,6 +71,11 @@ class JobFolder(RunFolder):
     def title(self) -> str:
         """What people call it."""
         return self.job.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What else they may call it by: its folder is one of several of this name."""
+        return (self.job.name,)
 
     @property
     def signed(self) -> SignedJob:
@@ -177,8 +176,3 @@ class _Ended:
     refusals: Mapping[str, str]
     metrics: Metrics
     weights_tag: str
-
-
-def folder_name(job: Job) -> str:
-    """Name of a job's folder: people know the name, and the digest makes it unique."""
-    return f"{job.name}-{job.digest[:12]}"

@@ -19,6 +19,7 @@ from protocol.keyfile import replace_file
 from server.launch import Event
 
 EVENTS = "events.jsonl"
+OUTCOME = "outcome.json"
 RUNS = "runs.jsonl"
 STOP = "stop"
 
@@ -32,6 +33,26 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def check_name(self, name: str, digest: str, file: str) -> None:
+        """Hold the folder's name against what was read from its file.
+
+        Args:
+            name: What people call it.
+            digest: Its identity, hexadecimal.
+            file: Where both stand.
+
+        Raises:
+            IntegrityError: It is another one's.
+        """
+        expected = named_folder(name, digest)
+        if self.path.name != expected:
+            kind = Path(file).stem
+            raise IntegrityError(
+                f"{self.path / file}: not the {kind} of this folder",
+                expected=expected,
+                found=self.path.name,
+            )
 
     def events(self) -> tuple[Event, ...]:
         """What happened so far, in order.
@@ -77,6 +98,11 @@ class RunFolder:
             FedwardError: The disk is full or fails.
         """
         replace_whole(self.path / STOP, b"")
+
+
+def named_folder(name: str, digest: str) -> str:
+    """Name of a folder: people know the name, and the digest makes it unique."""
+    return f"{name}-{digest[:12]}"
 
 
 def load_whole(path: Path) -> bytes:

@@ -9,8 +9,9 @@ import pytest
 from protocol.errors import FedwardError
 from server.announcements import Announcements
 from server.archive import Archive
-from server.job_folder import OUTCOME, JobFolder
+from server.job_folder import JobFolder
 from server.launch import Outcome
+from server.run_folder import OUTCOME
 from server.webhook import Webhook
 from tests.consortium import make_job, make_request
 from tests.server.premises import free_port

@@ -27,7 +27,7 @@ from server.announcements import DeliveriesUnderWay
 from server.archive import Archive
 from server.config import Folder
 from server.deliver_command import completed, planned
-from server.delivery_folder import DELIVERY, DeliveryArchive, DeliveryFolder, Handed
+from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
 from server.delivery_view import DeliveryRecord, follow
 from server.launch import Event, Outcome
 from server.presence import hold, lock_of
@@ -36,6 +36,7 @@ from simulations.consortium import Consortium
 from tests.consortium import make_consortium, make_job, make_request
 from tests.delivered import HOLDERS, RECIPIENT, ROWS, delivery_of
 from tests.server.premises import settle
+from tests.server.test_archive import full_disk
 
 RUNNER = CliRunner()
 DONE = Handed(status="completed", reason="", received=(RECIPIENT,), refusals={})
@@ -291,16 +292,21 @@ class TestFolder:
             archive.find(digest)
 
     def test_a_disk_that_is_full_leaves_no_half(
+        self, folder: Folder, job: Job, consortium: Consortium, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full_disk(monkeypatch, "link")
+        with pytest.raises(FedwardError, match=r"cannot be written.*No space left"):
+            launch(folder, consortium, job)
+        assert list((folder.jobs / "deliveries").iterdir()) == []
+
+    def test_the_same_again_is_the_same_folder(
         self, folder: Folder, job: Job, consortium: Consortium
     ) -> None:
-        launch(folder, consortium, job)
-        with pytest.raises(FedwardError, match="cannot be written"):
-            # The same delivery again: its folder is there and not empty.
-            DeliveryArchive(folder).create(
-                DeliveryArchive(folder).deliveries()[0].delivery, bytes(64)
-            )
-        assert len(list((folder.jobs / "deliveries").iterdir())) == 1
-        assert len(list((folder.jobs / "deliveries").glob(f"*/{DELIVERY}"))) == 1
+        kept = launch(folder, consortium, job)
+        note(kept)
+        again = DeliveryArchive(folder).create(kept.delivery, bytes(64))
+        assert again.events() == kept.events()
+        assert again.signed == kept.signed
 
     def test_its_record_while_it_waits(
         self, folder: Folder, job: Job, consortium: Consortium
