@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -75,9 +77,13 @@ class Metrics:
             of_model[result] = of_model.get(result, 0) + count
         return found
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def text(self, visible: Callable[[str], bool] = lambda _: True) -> bytes:
+        """All metrics in Prometheus' text format.
+
+        Args:
+            visible: Whether the reader may know of a model; `unknown` are those that are none.
+        """
+        return generate_latest(_Visible(self._registry, cache(visible)))
 
 
 class Meter:
@@ -103,6 +109,24 @@ class Meter:
             result = error.kind.value
         self._ended.add((*self._labels, result))
         self._seconds.add(self._labels, time.perf_counter() - self._start)
+
+
+@dataclass(frozen=True)
+class _Visible(Collector):
+    """The metrics that a reader may know of."""
+
+    every: Collector
+    visible: Callable[[str], bool]
+
+    def collect(self) -> Iterator[Metric]:
+        """Those of visible models, and those of no model."""
+        for family in self.every.collect():
+            family.samples = [
+                one
+                for one in family.samples
+                if "model" not in one.labels or self.visible(one.labels["model"].partition("/")[0])
+            ]
+            yield family
 
 
 class _Watching(Collector):

@@ -172,8 +172,10 @@ class _Rest:
         return JSONResponse(metadata)
 
     async def metrics(self, request: Request) -> Response:
-        self._plane.admit(_caller(request), "monitor")
-        return Response(self._plane.metrics.text(), media_type=CONTENT_TYPE)
+        plane, caller = self._plane, _caller(request)
+        plane.admit(caller, "monitor")
+        told = plane.metrics.text(lambda model: plane.admits(caller, "monitor", model))
+        return Response(told, media_type=CONTENT_TYPE)
 
     async def feedback(self, request: Request) -> Response:
         model, version = _model(request)

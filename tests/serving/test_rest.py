@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from serving.bodies import pack
 from serving.config import ServingConfig
 from serving.rest import make_app
 from serving.server import make_plane
+from serving.tokens import create_token
 from tests.serving.ward import configure, fill
 
 AGE = {"name": "age", "datatype": "FP64", "shape": [1], "data": [60]}
@@ -49,6 +52,20 @@ def asked(
             return await client.request(method, path, content=body, headers=headers)
 
     return asyncio.run(ask())
+
+
+def test_metrics_tell_of_the_models_that_a_token_is_good_for(folder: Path) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+    config, tokens = configure(folder, tokens="tokens.json"), folder / "tokens.json"
+    seen = {}
+    for name, models in (("one", ("age",)), ("all", ())):
+        secret = create_token(tokens, name, ("monitor",), models, until)
+        headers = {"authorization": f"Bearer {secret}"}
+        answer = asked(config, "GET", "/metrics", headers=headers)
+        assert "fedward_under_way 0.0" in answer.text
+        seen[name] = set(re.findall(r'model="(\w+)', answer.text))
+    assert seen == {"one": {"age"}, "all": {"age", "sepsis"}}
+    assert asked(config, "GET", "/metrics").status_code == 401
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
