@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from types import TracebackType
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.requests import ClientDisconnect
 
 from serving.monitor import Monitor, Watched
 from serving.refusal import Refusal
@@ -18,6 +20,8 @@ from serving.tallies import Counts, Spread
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+# Clients that went away, whose requests nobody refused and nothing failed.
+_GONE = (CancelledError, ClientDisconnect)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -107,6 +111,8 @@ class Meter:
         result = "ok" if error is None else "defect"
         if isinstance(error, Refusal):
             result = error.kind.value
+        elif isinstance(error, _GONE):
+            result = "cancelled"
         self._ended.add((*self._labels, result))
         self._seconds.add(self._labels, time.perf_counter() - self._start)
 

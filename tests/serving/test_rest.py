@@ -7,12 +7,14 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Scope
 
 from protocol.config import read
 from serving.bodies import pack
@@ -66,6 +68,26 @@ def test_metrics_tell_of_the_models_that_a_token_is_good_for(folder: Path) -> No
         seen[name] = set(re.findall(r'model="(\w+)', answer.text))
     assert seen == {"one": {"age"}, "all": {"age", "sepsis"}}
     assert asked(config, "GET", "/metrics").status_code == 401
+
+
+@pytest.mark.parametrize("goes", ["while it sends", "while it waits"])
+def test_who_goes_away_is_no_defect(folder: Path, goes: str) -> None:
+    plane = make_plane(read(ServingConfig, configure(folder)), folder)
+    app = make_app(plane, 10_000)
+    scope: Scope = {"type": "http", "method": "POST", "path": INFER, "headers": []}
+
+    async def receive() -> Message:
+        if goes == "while it sends":
+            return {"type": "http.disconnect"}
+        raise asyncio.CancelledError
+
+    async def send(_: Message) -> None:
+        """Nobody reads."""
+
+    with suppress(asyncio.CancelledError):
+        asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert plane.metrics.results() == {"age": {"cancelled": 1}}
+    assert plane.turnstile.under_way == 0
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
