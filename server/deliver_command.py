@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -17,13 +16,14 @@ from protocol.roster import Roster
 from server.archive import Archive
 from server.config import Folder
 from server.delivery_folder import DeliveryArchive
-from server.delivery_view import DeliveryRecord, follow
+from server.delivery_view import DeliveryRecord
+from server.follow import conclude, follow_delivery
 from server.job_folder import JobFolder
 from server.options import DEFAULT, Json, Server
 from server.presence import require_present
 
 _HOURS = 24.0
-_HINTS = {
+_HINTS: dict[str, str] = {
     Code.POLICY: "its policy says no: a holder names the recipient under hand_on_to, a recipient "
     "says accept_models: true and lists the task, and neither hands on what was trained without "
     "privacy",
@@ -85,13 +85,8 @@ def deliver(
     made = DeliveryArchive(folder).create(delivery, key.sign(CONTEXT, delivery.to_bytes()))
     console = Console(quiet=as_json)
     console.print(f"Delivering {made.title}, kept as {made.path.name}", soft_wrap=True)
-    record = follow(folder, made, console)
-    if as_json:
-        typer.echo(json.dumps(record.to_json()))
-    else:
-        _show_end(console, record)
-    if record.status != "completed":
-        raise typer.Exit(1)
+    record = follow_delivery(folder, made, console)
+    conclude(console, record, as_json=as_json, hints=_HINTS, last=_next_step(record))
 
 
 def completed(archive: Archive, wanted: str) -> JobFolder:
@@ -168,17 +163,10 @@ def _is_completed(kept: JobFolder) -> bool:
     return kept.outcome is not None and kept.outcome.status == "completed"
 
 
-def _show_end(console: Console, record: DeliveryRecord) -> None:
-    colour = "green" if record.status == "completed" else "red"
-    console.print(f"[{colour}]{record.status}[/] after {record.seconds:.0f} s", end=" ")
-    console.print(record.reason, markup=False, soft_wrap=True)
-    for hospital, code in record.refusals.items():
-        hint = _HINTS.get(Code(code)) if code in set(Code) else None
-        told = f"  {hospital}: {code}"
-        console.print(f"{told}; {hint}" if hint else told, soft_wrap=True, markup=False)
-    if record.received:
-        console.print(
-            f"In the store of {', '.join(record.received)}; in use there after: fedward client "
-            f"models promote CONFIG {record.name}",
-            soft_wrap=True,
-        )
+def _next_step(record: DeliveryRecord) -> str:
+    if not record.received:
+        return ""
+    return (
+        f"In the store of {', '.join(record.received)}; in use there after: fedward client "
+        f"models promote CONFIG {record.name}"
+    )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from protocol.bundle import SignedDelivery
 from protocol.config import parse
@@ -40,6 +41,8 @@ class Handed:
 
 class DeliveryFolder(RunFolder):
     """The folder of one delivery. Its events are those of `server.launch.Event`, in round 0."""
+
+    KIND: ClassVar[str] = "delivery"
 
     @cached_property
     def delivery(self) -> Delivery:

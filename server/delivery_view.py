@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
-from protocol.lockfile import is_locked
-from server.config import Folder
 from server.delivery_folder import DeliveryFolder
-from server.follow import INTERRUPTED, LOOK_S
 from server.launch import Event
-from server.presence import lock_of
 from server.run_folder import OUTCOME
-from server.view import duration, plain_table, size
-
-_STYLES = {"completed": "green", "failed": "red", "stopped": "yellow", "running": "cyan"}
+from server.view import duration, painted, plain_table, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +97,10 @@ def deliveries_table(records: Iterable[DeliveryRecord], title: str) -> Table:
     for column in ("have it", "holders", "time", "moved"):
         table.add_column(column, justify="right", no_wrap=True)
     for record in records:
-        style = _STYLES.get(record.status, "")
         table.add_row(
             record.name,
             record.digest[:8],
-            f"[{style}]{record.status}[/]" if style else record.status,
+            painted(record.status),
             ", ".join(record.recipients),
             f"{len(record.received)}/{len(record.recipients)}",
             str(len(record.holders)),
@@ -125,51 +115,3 @@ def delivery_line(event: Event) -> str:
     parts = [f"{event.kind:<11}", f"attempt {event.attempt:>2}", f"{event.seconds:6.1f} s"]
     parts += [f"up {size(event.bytes_up):>8}", f"down {size(event.bytes_down):>8}", event.detail]
     return "  ".join(parts).rstrip()
-
-
-def follow(
-    folder: Folder, kept: DeliveryFolder, console: Console, *, look_s: float = LOOK_S
-) -> DeliveryRecord:
-    """Print a line for each event until the delivery has ended.
-
-    Args:
-        folder: The coordinator's folder.
-        kept: The delivery.
-        console: Where to.
-        look_s: Pause between two looks.
-
-    Returns:
-        How it ended.
-
-    Raises:
-        typer.Exit: Somebody pressed Ctrl-C; the delivery goes on.
-    """
-    try:
-        return _watch(folder, kept, console, look_s)
-    except KeyboardInterrupt:
-        console.print(
-            "Detached; the delivery goes on. Watch it with: fedward server log "
-            f"{kept.path.name} --follow --server {folder.file}",
-            soft_wrap=True,
-        )
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _watch(folder: Folder, kept: DeliveryFolder, console: Console, look_s: float) -> DeliveryRecord:
-    shown, told = 0, False
-    while True:
-        ended = kept.outcome is not None  # looked at first, so that no last event is missed
-        events = kept.events()
-        for event in events[shown:]:
-            console.print(delivery_line(event), soft_wrap=True, markup=False, highlight=False)
-        shown = len(events)
-        if ended:
-            return DeliveryRecord.of(kept)
-        if is_locked(lock_of(folder)) == told:
-            told = not told
-            console.print(
-                "The coordinator is not running; the delivery waits for fedward server up."
-                if told
-                else "The coordinator is running again."
-            )
-        time.sleep(look_s)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from protocol.bundle import SignedJob
 from protocol.config import parse
@@ -37,6 +38,8 @@ class JobFolder(RunFolder):
         path: The folder.
         save_heads: Keeps what hospitals said of their ledgers; the archive's.
     """
+
+    KIND: ClassVar[str] = "job"
 
     def __init__(
         self, path: Path, *, save_heads: Callable[[Mapping[str, bytes]], None] = lambda _: None

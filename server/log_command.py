@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -13,10 +12,8 @@ from rich.console import Console
 from server.config import Folder
 from server.delivery_folder import DeliveryFolder, find_either
 from server.delivery_view import delivery_line
-from server.delivery_view import follow as follow_delivery
-from server.follow import LOOK_S, follow
+from server.follow import each_once, follow, follow_delivery, watch
 from server.history import Record
-from server.job_folder import JobFolder
 from server.options import DEFAULT, Job, Json, Server
 from server.view import progress_table
 
@@ -24,7 +21,7 @@ from server.view import progress_table
 def log(
     job: Job,
     *,
-    watch: Annotated[
+    watching: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
     ] = False,
     server: Server = DEFAULT,
@@ -37,35 +34,24 @@ def log(
     """
     folder = Folder.open(server)
     kept = find_either(folder, job)
-    if isinstance(kept, DeliveryFolder):
-        _log_delivery(folder, kept, watch=watch, as_json=as_json)
-    elif as_json:
-        _print_lines(kept, watch=watch)
-    elif watch:
+    if as_json:
+        show = each_once(lambda event: typer.echo(json.dumps(asdict(event))))
+        if watching:
+            watch(folder, kept, Console(quiet=True), show)
+        else:
+            show(kept.events())
+    elif isinstance(kept, DeliveryFolder):
+        _log_delivery(folder, kept, watching=watching)
+    elif watching:
         follow(folder, kept, Console())
     else:
         events = kept.events()
         Console().print(progress_table(Record.of(kept), events, last=len(events)))
 
 
-def _log_delivery(folder: Folder, kept: DeliveryFolder, *, watch: bool, as_json: bool) -> None:
-    if as_json:
-        _print_lines(kept, watch=watch)
-    elif watch:
+def _log_delivery(folder: Folder, kept: DeliveryFolder, *, watching: bool) -> None:
+    if watching:
         follow_delivery(folder, kept, Console())
-    else:
-        for event in kept.events():
-            typer.echo(delivery_line(event))
-
-
-def _print_lines(kept: JobFolder | DeliveryFolder, *, watch: bool) -> None:
-    shown = 0
-    while True:
-        ended = kept.outcome is not None
-        events = kept.events()
-        for event in events[shown:]:
-            typer.echo(json.dumps(asdict(event)))
-        shown = len(events)
-        if ended or not watch:
-            return
-        time.sleep(LOOK_S)
+        return
+    for event in kept.events():
+        typer.echo(delivery_line(event))

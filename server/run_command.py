@@ -17,8 +17,8 @@ from protocol.roster import Roster
 from protocol.signing import SigningKey
 from server.archive import Archive
 from server.config import Folder
-from server.follow import follow
-from server.history import Record, expected_seconds
+from server.follow import conclude, follow
+from server.history import expected_seconds
 from server.jobs import Origin, resolve
 from server.options import DEFAULT, Json, Server
 from server.plan_command import Summary, summary
@@ -58,12 +58,7 @@ def run(
     console = Console(quiet=as_json)
     console.print(f"Launched {kept.job.name}, kept as {kept.path.name}", soft_wrap=True)
     record = follow(folder, kept, console)
-    if as_json:
-        typer.echo(json.dumps(record.to_json()))
-    else:
-        _show_end(console, record)
-    if record.status != "completed":
-        raise typer.Exit(1)
+    conclude(console, record, as_json=as_json, last=metrics_line(record.metrics))
 
 
 def _resolve(path: Path, key: SigningKey, roster: Roster, archive: Archive) -> Job:
@@ -171,13 +166,3 @@ def _show_costs(costs: Costs, *, as_json: bool) -> None:
     console.print(costs.summary.table())
     console.print(costs.table())
     console.print(f"About {costs.seconds:.0f} s ({costs.basis}). Nothing was signed or sent.")
-
-
-def _show_end(console: Console, record: Record) -> None:
-    colour = "green" if record.status == "completed" else "red"
-    console.print(f"[{colour}]{record.status}[/] after {record.seconds:.0f} s", end=" ")
-    console.print(record.reason, markup=False, soft_wrap=True)
-    for hospital, code in record.refusals.items():
-        console.print(f"  {hospital}: {code}")
-    if record.metrics:
-        console.print(metrics_line(record.metrics), soft_wrap=True)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from protocol.config import parse
 from protocol.errors import FedwardError, InputError, IntegrityError
@@ -31,6 +31,9 @@ class RunFolder:
         path: The folder.
     """
 
+    KIND: ClassVar[str]
+    """What it is of, for people."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -47,9 +50,8 @@ class RunFolder:
         """
         expected = named_folder(name, digest)
         if self.path.name != expected:
-            kind = Path(file).stem
             raise IntegrityError(
-                f"{self.path / file}: not the {kind} of this folder",
+                f"{self.path / file}: not the {self.KIND} of this folder",
                 expected=expected,
                 found=self.path.name,
             )

@@ -64,11 +64,10 @@ def jobs_table(records: Iterable[Record], title: str) -> Table:
     for column in ("round", "sites", "epsilon", "worst", "time", "moved"):
         table.add_column(column, justify="right", no_wrap=True)
     for record in records:
-        style = _STYLES.get(record.status, "")
         table.add_row(
             record.name,
             record.digest[:8],
-            f"[{style}]{record.status}[/]" if style else record.status,
+            painted(record.status),
             f"{record.round}/{record.rounds}",
             str(len(record.sites)),
             number(record.epsilon),
@@ -99,6 +98,16 @@ def metrics_line(metrics: Mapping[str, Sequence[float]]) -> str:
         f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
         for name, (value, low, high) in headline(metrics).items()
     )
+
+
+def painted(status: str) -> str:
+    """A status in its colour, as rich's markup.
+
+    >>> painted("failed"), painted("waiting")
+    ('[red]failed[/]', 'waiting')
+    """
+    style = _STYLES.get(status)
+    return f"[{style}]{status}[/]" if style else status
 
 
 def size(count: float) -> str:

@@ -28,7 +28,8 @@ from server.archive import Archive
 from server.config import Folder
 from server.deliver_command import completed, planned
 from server.delivery_folder import DeliveryArchive, DeliveryFolder, Handed
-from server.delivery_view import DeliveryRecord, follow
+from server.delivery_view import DeliveryRecord
+from server.follow import follow_delivery
 from server.launch import Event, Outcome
 from server.presence import hold, lock_of
 from server.webhook import Webhook
@@ -267,10 +268,10 @@ class TestOtherCommands:
         def interrupt(_: float) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("server.delivery_view.time.sleep", interrupt)
+        monkeypatch.setattr("server.follow.time.sleep", interrupt)
         console = Console(record=True, quiet=False, width=200)
         with pytest.raises(typer.Exit) as left:
-            follow(folder, kept, console)
+            follow_delivery(folder, kept, console)
         assert left.value.exit_code == 130
         text = console.export_text()
         assert "waits for fedward server up" in text
