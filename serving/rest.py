@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -21,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.bodies import pack, read_document, read_request, write_reply
-from serving.config import is_loopback
+from serving.browsers import misled
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
 from serving.exchange import Asked, answer, problem_of, read_body
 from serving.metrics import CONTENT_TYPE
@@ -30,7 +29,6 @@ from serving.page import HEADERS, page
 from serving.refusal import Kind, Refusal, invalid
 
 LENGTH = b"inference-header-content-length"
-_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]*)?")
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -65,8 +63,7 @@ def make_app(plane: DataPlane, most_bytes: int, *, local: bool = False) -> ASGIA
     others = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if local and not _of_this_machine(_host(scope)):
-            refusal = Refusal(Kind.FORBIDDEN, "without tokens the server is for this machine alone")
+        if refusal := misled(scope, local=local):
             await answer(send, *problem_of(refusal))
         elif scope["method"] == "POST" and _INFER.fullmatch(scope["path"]):
             await infer(scope, receive, send)
@@ -201,20 +198,6 @@ def _browser(request: Request) -> Caller:
     except ValueError:
         raise invalid("authorization", expected="a name and a token") from None
     return Caller(authorization=f"Bearer {token}", peer=caller.peer)
-
-
-def _host(scope: Scope) -> bytes:
-    return next((value for name, value in scope["headers"] if name == b"host"), b"")
-
-
-@lru_cache(maxsize=64)
-def _of_this_machine(host: bytes) -> bool:
-    """Whether somebody asks this machine by its own name.
-
-    Another name that was made to lead here is what a foreign page in a browser would use.
-    """
-    match = _HOST.fullmatch(host.decode("latin-1"))
-    return match is not None and is_loopback(match[1].strip("[]"))
 
 
 def _model(request: Request) -> tuple[str, str]:

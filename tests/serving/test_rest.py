@@ -70,6 +70,29 @@ def test_metrics_tell_of_the_models_that_a_token_is_good_for(folder: Path) -> No
     assert asked(config, "GET", "/metrics").status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("origin", "local", "status"),
+    [
+        ("http://localhost", True, 200),
+        ("http://127.0.0.1:3000", True, 200),
+        ("https://evil.example", True, 403),
+        ("null", True, 403),
+        ("http://localhost", False, 200),
+        ("http://127.0.0.1:3000", False, 403),
+        ("https://evil.example", False, 403),
+    ],
+)
+def test_no_page_of_elsewhere_sends_feedback(
+    folder: Path, origin: str, local: bool, status: int
+) -> None:
+    headers = {"origin": origin, "content-type": "text/plain"}
+    told = asked(configure(folder), "POST", FEEDBACK, TOLD, headers, local=local)
+    assert told.status_code == status
+    named = {**headers, "authorization": "Bearer of somebody who means it"}
+    told = asked(configure(folder), "POST", FEEDBACK, TOLD, named, local=local)
+    assert told.status_code == 200
+
+
 @pytest.mark.parametrize("goes", ["while it sends", "while it waits"])
 def test_who_goes_away_is_no_defect(folder: Path, goes: str) -> None:
     plane = make_plane(read(ServingConfig, configure(folder)), folder)
