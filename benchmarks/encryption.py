@@ -211,7 +211,10 @@ def main() -> None:
     arguments = parser.parse_args()
     count, sites = arguments.values, arguments.sites
     if arguments.row:
-        print(json.dumps(measure(arguments.row[0], int(arguments.row[1]), count, sites)))
+        known = {(name, str(bits)): (name, bits) for name, bits in [*FEDWARD, *PEERS]}
+        if tuple(arguments.row) not in known:
+            parser.error(f"--row: expected one of {', '.join(map(' '.join, known))}")
+        print(json.dumps(measure(*known[tuple(arguments.row)], count, sites)))
         return
     with_paillier = own_environment("paillier", ["phe", "gmpy2"], install=arguments.install)
     wanted = FEDWARD + [peer for peer in PEERS if with_paillier or "paillier" not in peer[0]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from report import Row, how_many, parser_of, publish
+from report import Row, above_zero, hospitals, how_many, parser_of, publish
 
 from learning.evaluation import ClassEvaluation
 from privacy.accounting import calibrate
@@ -88,15 +89,25 @@ def trials(
         if "auroc" in clean and "auroc" in noisy:
             pair = (noisy["auroc"], clean["auroc"])
             widths.append([metric.high - metric.low for metric in pair])
-    noisy_width, clean_width = np.median(widths, axis=0)
+    noisy_width, clean_width = np.median(widths, axis=0).tolist() if widths else (None, None)
     return {
         "patients": patients,
         "auroc_of_all": truth["auroc"].value,
-        **{f"{name}_error": float(np.sqrt(np.mean(np.square(errors[name])))) for name in NAMES},
-        "auroc_width": float(noisy_width),
-        "auroc_width_without_noise": float(clean_width),
-        **{f"{name}_inside": float(np.mean(inside[name])) for name in NAMES},
+        **{f"{name}_error": root_mean_square(errors[name]) for name in NAMES},
+        "auroc_width": noisy_width,
+        "auroc_width_without_noise": clean_width,
+        **{f"{name}_inside": mean(inside[name]) for name in NAMES},
     }
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; of a metric that no trial could tell there is none."""
+    return float(np.mean(values)) if values else None
+
+
+def root_mean_square(values: Sequence[float]) -> float | None:
+    """The root of the squares' mean, where there are any."""
+    return float(np.sqrt(np.mean(np.square(values)))) if values else None
 
 
 def headings(*, noise: bool) -> dict[str, str]:
@@ -111,8 +122,8 @@ def headings(*, noise: bool) -> dict[str, str]:
 def main() -> None:
     """Print the tables."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sites", type=how_many, default=5)
-    parser.add_argument("--epsilon", type=float, default=1.0)
+    parser.add_argument("--sites", type=hospitals, default=5)
+    parser.add_argument("--epsilon", type=above_zero, default=1.0)
     parser.add_argument("--patients", type=how_many, nargs="+", default=[254, 1000, 5000])
     parser.add_argument("--trials", type=how_many, default=500)
     options = parser.parse_args()

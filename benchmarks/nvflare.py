@@ -18,6 +18,7 @@ highest sum of the proportional sets of all processes of the run.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -32,7 +33,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from report import ROOT, Cell, Row, how_many, own_environment, parser_of, publish
+from report import ROOT, Cell, Row, from_on, own_environment, parser_of, publish
 from upload import run_case
 
 from privacy.plan import PrivacyRequest
@@ -208,8 +209,8 @@ def records(site: int) -> tuple[np.ndarray, np.ndarray]:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--install", action="store_true", help="make FLARE's environment")
-    parser.add_argument("--rounds", type=how_many, default=5)
-    parser.add_argument("--ours", nargs=3, metavar=("RUN", "WIDTH", "FILE"), help="one run here")
+    parser.add_argument("--rounds", type=from_on(2), default=5)
+    parser.add_argument("--ours", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ours:
         name, width, target = arguments.ours
@@ -217,8 +218,7 @@ def main() -> None:
         return
     interpreter = own_environment("nvflare", PACKAGES, install=arguments.install)
     if interpreter is None:
-        print("NVIDIA FLARE is not installed; --install makes an environment for it")
-        return
+        parser.error("NVIDIA FLARE is not installed; --install makes an environment for it")
     rows: list[Row] = []
     for network, width in WIDTHS.items():
         ours = [by_us(name, width, arguments.rounds) for name in OURS]

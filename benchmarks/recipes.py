@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from report import Row, parser_of, publish
+from report import Row, above_zero, from_on, how_many, parser_of, publish, refusing
 
 from protocol.errors import InputError
 from server.requests import TrainingRequest
@@ -72,22 +72,33 @@ def _row(arm: Arm, training: TrainingRequest, scores: Sequence[float]) -> Row:
     }
 
 
-def _arguments() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = parser_of(__doc__)
     parser.add_argument("config", help="a simulation's YAML file, or a built-in one")
     parser.add_argument("--arm", choices=FEDERATED, default="clear")
-    parser.add_argument("--rounds", type=int, nargs="+", required=True)
-    parser.add_argument("--rates", type=float, nargs="+", required=True)
-    parser.add_argument("--local-steps", type=int, nargs="+", default=[1])
-    parser.add_argument("--draws", type=int, nargs="+", default=[OTHER_SEED])
-    parser.add_argument("--each", type=int, help="patients at each hospital, if not as many")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=how_many, nargs="+", required=True)
+    parser.add_argument("--rates", type=above_zero, nargs="+", required=True)
+    parser.add_argument("--local-steps", type=how_many, nargs="+", default=[1])
+    parser.add_argument("--draws", type=from_on(0), nargs="+", default=[OTHER_SEED])
+    parser.add_argument("--each", type=how_many, help="patients at each hospital, if not as many")
+    return parser
 
 
 def main() -> None:
     """Try every combination and print the table."""
     torch.set_num_threads(1)
-    asked = _arguments()
+    parser = _parser()
+    asked = parser.parse_args()
+    with refusing(parser):
+        try_all(asked)
+
+
+def try_all(asked: argparse.Namespace) -> None:
+    """Every combination that is asked for.
+
+    Raises:
+        InputError: There is no such simulation or arm, or it cannot be tried.
+    """
     simulation = read_simulation(find_config(asked.config))
     if asked.each:
         data = replace(simulation.config.data, each=asked.each)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,8 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+from protocol.errors import InputError
 
 Cell = str | int | float | None
 Row = Mapping[str, Cell]
@@ -41,22 +45,58 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def how_many(text: str) -> int:
-    """A whole number from 1 on, of a command line.
+def from_on(least: int) -> Callable[[str], int]:
+    """What reads a whole number of a command line, refused where it is less.
+
+    >>> from_on(3)("4")
+    4
+    """
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            told = f"expected a whole number from {least} on; found {text!r}"
+            raise argparse.ArgumentTypeError(told)
+        return int(text)
+
+    return read
+
+
+how_many = from_on(1)
+hospitals = from_on(3)
+"""A sum of two hospitals tells each the other's part, and no job runs."""
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0, of a command line.
 
     Raises:
         ArgumentTypeError: It is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on; found {text!r}")
-    return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; found {text!r}")
+    return number
+
+
+@contextmanager
+def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """What is wrong with what a person asked for is one line, as with an option of a wrong form."""
+    try:
+        yield
+    except InputError as error:
+        parser.error(str(error))
 
 
 def _target(text: str) -> str:
     """Where rows go, refused before hours of measurement where that cannot be."""
-    folder = Path(text).resolve().parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f"{text}: nothing can be written into {folder}")
+    path = Path(text).resolve()
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text}: nothing can be written into {path.parent}")
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        raise argparse.ArgumentTypeError(f"{text}: no file that can be written")
     return text
 
 

@@ -28,7 +28,7 @@ import torch
 from case import Case
 from demo import show_demo
 from phases import GRADIENTS, PHASES, REST, Phases, Seconds
-from report import Row, how_many, parser_of, publish
+from report import Row, from_on, hospitals, how_many, parser_of, publish, refusing
 
 from privacy.he.sum import SumProcess
 from server.launch import Event
@@ -140,32 +140,30 @@ def note_of(run: Mapping[str, Any]) -> str:
 def main() -> None:
     """Print the table or the JSON."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sites", type=how_many, nargs="+", default=[10], help="hospitals")
+    parser.add_argument("--sites", type=hospitals, nargs="+", default=[10], help="hospitals")
     parser.add_argument("--parameters", type=how_many, nargs="+", default=[100_000])
     parser.add_argument("--records", type=how_many, default=500, help="of each hospital")
-    parser.add_argument("--rounds", type=how_many, default=5, help="at least 2; the first is apart")
-    parser.add_argument("--evaluate", type=int, default=0, help="every so many rounds")
+    parser.add_argument("--rounds", type=from_on(2), default=5, help="the first is apart")
+    parser.add_argument("--evaluate", type=from_on(0), default=0, help="every so many rounds")
     parser.add_argument("--demo", action="store_true", help="the rounds of `make demo` instead")
     options = parser.parse_args()
     if options.demo:
         show_demo(options.json)
         return
-    if options.rounds < 2:
-        parser.error("--rounds must be at least 2")
     torch.set_num_threads(1)
-    runs = [
-        measure(
-            Case(
-                sites=sites,
-                parameters=parameters,
-                records=options.records,
-                rounds=options.rounds,
-                evaluate=options.evaluate,
-            )
+    cases = [
+        Case(
+            sites=sites,
+            parameters=parameters,
+            records=options.records,
+            rounds=options.rounds,
+            evaluate=options.evaluate,
         )
         for sites in options.sites
         for parameters in options.parameters
     ]
+    with refusing(parser):
+        runs = [measure(case) for case in cases]
     publish(
         "A median round of all hospitals together; in brackets what a job does once",
         [row for run in runs for row in rows_of(run)],

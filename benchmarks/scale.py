@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from case import Case
-from report import Row, how_many, parser_of, publish
+from report import Row, from_on, hospitals, how_many, parser_of, publish
 from round import ALL, measure, peak_mb
 
 HEADINGS = {
@@ -99,10 +99,10 @@ def fitted(rows: Sequence[Row]) -> str:
 def main() -> None:
     """Print the table."""
     parser = parser_of(__doc__)
-    parser.add_argument("--sites", type=how_many, nargs="+", default=[10, 30, 100])
+    parser.add_argument("--sites", type=hospitals, nargs="+", default=[10, 30, 100])
     parser.add_argument("--parameters", type=how_many, default=1000)
     parser.add_argument("--records", type=how_many, default=50, help="of each hospital")
-    parser.add_argument("--rounds", type=how_many, default=3, help="at least 2; the first is apart")
+    parser.add_argument("--rounds", type=from_on(2), default=3, help="the first is apart")
     parser.add_argument("--mode", choices=("distributed", "local"), default="distributed")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -118,7 +118,7 @@ def main() -> None:
             evaluate=0,
             mode=arguments.mode,
         )
-        for sites in sorted(arguments.sites)
+        for sites in sorted({*arguments.sites})
     ]
     rows = [apart(case) for case in cases]
     publish(

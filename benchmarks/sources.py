@@ -151,7 +151,7 @@ def main() -> None:
     """Print the table; exit code 1 where a process takes more memory than is allowed."""
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=how_many, default=ROWS)
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from report import Row, how_many, parser_of, publish
+from report import Row, from_on, parser_of, publish, refusing
 
 from learning.task import load_task
 from privacy.plan import PrivacyRequest
@@ -123,12 +123,14 @@ def measure(values: int) -> list[Row]:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--values", type=how_many, default=1_000_000, help="a model's parameters")
+    parser.add_argument("--values", type=from_on(9), default=1_000_000, help="a model's parameters")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    with refusing(parser):
+        rows = measure(arguments.values)
     publish(
         "Upload per value",
-        measure(arguments.values),
+        rows,
         target=arguments.json,
         packages=["fedward", "tenseal", "torch"],
     )

@@ -117,10 +117,57 @@ def test_rounds_over_connections_are_measured_beside_flowers_own() -> None:
     ],
 )
 def test_nothing_is_measured_for_nothing(options: list[str], words: str) -> None:
-    command = [sys.executable, "benchmarks/noise.py", *options]
+    check_refusal("noise.py", options, words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        ("encryption.py", ["--row", "local", "7"], "--row: expected one of local 8, "),
+        (
+            "evaluation.py",
+            ["--sites", "1"],
+            "--sites: expected a whole number from 3 on; found '1'",
+        ),
+        (
+            "evaluation.py",
+            ["--epsilon", "nan"],
+            "--epsilon: expected a number above 0; found 'nan'",
+        ),
+        ("noise.py", ["--json", "tests"], "tests: no file that can be written"),
+        ("nvflare.py", ["--rounds", "1"], "--rounds: expected a whole number from 2 on"),
+        ("recipes.py", ["no", "--rounds", "1", "--rates", "1"], "no simulation 'no'; expected a"),
+        ("recipes.py", ["labels", "--rounds", "1", "--rates", "0"], "--rates: expected a number"),
+        ("round.py", ["--sites", "2"], "--sites: expected a whole number from 3 on; found '2'"),
+        ("round.py", ["--evaluate", "-1"], "--evaluate: expected a whole number from 0 on"),
+        ("round.py", ["--parameters", "9000000000"], "hidden widths; expected one or more"),
+        ("scale.py", ["--sites", "1"], "--sites: expected a whole number from 3 on; found '1'"),
+        ("scale.py", ["--rounds", "1"], "--rounds: expected a whole number from 2 on; found '1'"),
+        ("sources.py", ["--kinds"], "--kinds: expected at least one argument"),
+        ("upload.py", ["--values", "8"], "--values: expected a whole number from 9 on; found '8'"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(
+    script: str, options: list[str], words: str
+) -> None:
+    check_refusal(script, options, words)
+
+
+def check_refusal(script: str, options: list[str], words: str) -> None:
+    command = [sys.executable, f"benchmarks/{script}", *options]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 2
-    assert words in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{script}: error: ")
+    assert words in last
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_no_trial_tells_has_no_figure() -> None:
+    first, _ = rows_of("evaluation.py", "--trials", "2", "--patients", "1")
+    assert (first["auroc_error"], first["auroc_width"], first["auroc_inside"]) == (None,) * 3
 
 
 @pytest.mark.slow
