@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from client.activity import Activity
 from client.children import ChildGoneError, Nursery
 from client.gate import check_gate
 from client.node_config import NodeConfig
@@ -25,16 +25,7 @@ from client.runner import Assignment, Runtime
 from protocol.delivery_messages import Ready
 from protocol.errors import BusyError, Code, FedwardError, IntegrityError, RefusalError
 from protocol.journal import Journal
-from protocol.messages import (
-    Enrolled,
-    Header,
-    Packet,
-    Place,
-    Refused,
-    open_header,
-    pack,
-    read_body,
-)
+from protocol.messages import Enrolled, Header, Packet, Place, Refused, pack
 from protocol.roster import Roster
 from protocol.signing import SigningKey, fingerprint
 
@@ -74,26 +65,6 @@ class Desk:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-@dataclass
-class Progress:
-    """What `status` shows of one job: the last message and what became of it."""
-
-    name: str
-    message: str
-    round: int | None
-    outcome: str
-    at: str
-
-
-@dataclass
-class Activity:
-    """What happened since the node was started."""
-
-    answered: int = 0
-    last_error: str | None = None
-    jobs: dict[str, Progress] = field(default_factory=dict)
-
-
 class Supervisor:
     """Answers tasks.
 
@@ -119,7 +90,7 @@ class Supervisor:
         self._refusals = Refusals(desk.journal, desk.clock)
         self._deliveries = Ration(DELIVERIES_PER_HOUR)
         self._awaiting: list[str] = []
-        self.activity = Activity()
+        self.activity = Activity(desk.key.public, desk.clock)
 
     def poll(self, runtime: Runtime) -> bool:
         """Answer the next task, if there is one.
@@ -157,13 +128,12 @@ class Supervisor:
         except BusyError:
             raise
         except FedwardError as error:
-            self._note_error(str(error))
+            self.activity.note_error(str(error))
             assignment.fail(NO_ANSWER)
         except Exception as error:  # noqa: BLE001 - a message must not end the node
-            self._note_error(type(error).__name__)
+            self.activity.note_error(type(error).__name__)
             assignment.fail(NO_ANSWER)
-        self.activity.answered += 1
-        _LOG.info("answered", extra=_spent([*steps, time.monotonic()]))
+        self.activity.note_answered([*steps, time.monotonic()])
         self._report()
         return True
 
@@ -187,7 +157,7 @@ class Supervisor:
             check_gate(arrival, desk.config, desk.folder, desk.clock(), name=desk.name)
             self._check_ration(arrival)
         except RefusalError as error:
-            self._progress(arrival, f"refused: {error.code}")
+            self.activity.note(arrival, f"refused: {error.code}")
             return self._refuse(error.code, str(error), arrival.header)
         return self._hand_over(arrival)
 
@@ -207,7 +177,7 @@ class Supervisor:
     def _hand_over(self, arrival: Arrival) -> Packet:
         """Let the job's process answer."""
         digest, header = arrival.digest, arrival.header
-        self._progress(arrival, "under way")
+        self.activity.note(arrival, "under way")
         try:
             child = self._nursery.child(digest)
             self._report()
@@ -216,12 +186,12 @@ class Supervisor:
             )
         except ChildGoneError as error:
             how = self._nursery.drop(digest)
-            self._progress(arrival, f"no answer: {how}")
+            self.activity.note(arrival, f"no answer: {how}")
             raise IntegrityError(f"{error}; it {how}") from error
         if reply.kind in {Enrolled.KIND, Ready.KIND}:
             self._desk.folder.mark_begun(digest)
         self._let_go(arrival, reply)
-        self._note_reply(arrival, reply)
+        self.activity.note_reply(arrival, reply)
         return reply
 
     def _let_go(self, arrival: Arrival, reply: Packet) -> None:
@@ -239,30 +209,20 @@ class Supervisor:
                 self._nursery.drop(displaced)
             self._awaiting = self._awaiting[-MOST_AWAITED:]
 
-    def _note_reply(self, arrival: Arrival, reply: Packet) -> None:
-        """What became of a message; a refusal also with its code, and where its reason stands."""
-        if reply.kind != Refused.KIND:
-            self._progress(arrival, reply.kind)
-            return
-        said = read_body(reply, open_header(reply, self._desk.key.public), Refused)
-        self._progress(arrival, f"refused: {said.reason}")
-        what, kind = f"{arrival.kind} {arrival.title!r}", arrival.packet.kind
-        self._note_error(f"{what}: {kind} was refused ({said.reason}); the journal says why")
-
-    # -- refusals and notes ---------------------------------------------------------------------
+    # -- refusals -------------------------------------------------------------------------------
 
     def _refuse(self, code: Code, reason: str, header: Header) -> Packet:
         """The coordinator gets the code; the reason stays in journal and log."""
         place = _place(header)
         self._refusals.note(place.job, code, reason)
-        self._note_error(reason)
+        self.activity.note_error(reason)
         return self._refused(code, place)
 
     def _refuse_bundle(self, code: Code, reason: str, fab: bytes) -> Packet:
         """As `_refuse`, where no job is known; the bundle's digest says what came instead."""
         digest = hashlib.sha256(fab).hexdigest()
         self._refusals.note("", code, reason, bundle=digest)
-        self._note_error(f"bundle {digest[:12]}: {reason}")
+        self.activity.note_error(f"bundle {digest[:12]}: {reason}")
         return self._refused(code, Place(job=""))
 
     def _refused(self, code: Code, place: Place) -> Packet:
@@ -274,37 +234,6 @@ class Supervisor:
             recipient=fingerprint(desk.roster.coordinator),
             deadline=(desk.clock() + timedelta(seconds=REPLY_S)).timestamp(),
         )
-
-    def _progress(self, arrival: Arrival, outcome: str) -> None:
-        digest = arrival.digest
-        place: dict[str, Any] = {
-            "job": digest[:12],
-            "kind": arrival.packet.kind,
-            "round": arrival.header.body.get("round"),
-        }
-        self.activity.jobs[digest] = Progress(
-            name=arrival.title,
-            message=arrival.packet.kind,
-            round=place["round"],
-            outcome=outcome,
-            at=self._desk.clock().isoformat(timespec="milliseconds"),
-        )
-        _LOG.info(outcome, extra=place)
-
-    def _note_error(self, text: str) -> None:
-        self.activity.last_error = f"{self._desk.clock().isoformat(timespec='seconds')} {text}"
-        _LOG.warning(text)
-
-
-def _spent(steps: Sequence[float]) -> dict[str, float]:
-    """Seconds until a message had arrived, until it was answered, until the answer was handed over.
-
-    >>> _spent([1.0, 1.5, 3.5, 3.75])
-    {'seconds': 2.75, 'arriving': 0.5, 'answering': 2.0, 'replying': 0.25}
-    """
-    names = ("arriving", "answering", "replying")
-    parts = {n: round(b - a, 3) for n, a, b in zip(names, steps, steps[1:], strict=False)}
-    return {"seconds": round(steps[-1] - steps[0], 3), **parts}
 
 
 def _place(header: Header) -> Place:
