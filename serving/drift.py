@@ -25,7 +25,8 @@ from serving.reference import Reference
 from serving.window import Window, taken
 
 STEP = 10
-_AT_ONCE = 256
+# Rows and features that wait to be counted: few rows of volumes are gigabytes.
+_AT_ONCE, _MOST_WAITING = 256, 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +105,7 @@ class Drift:
         with self._lock:
             self._pending.append((x_NF, flag_NC))
             self._waiting += len(x_NF)
-            if self._waiting >= _AT_ONCE:
+            if self._waiting >= min(_AT_ONCE, _MOST_WAITING // x_NF.shape[1]):
                 self.settle()
 
     def settle(self) -> None:

@@ -107,6 +107,15 @@ def test_what_is_told_changes_in_steps_and_not_by_a_row(tmp_path: Path) -> None:
         assert one.rows == 110
 
 
+def test_rows_of_large_arrays_wait_for_nothing() -> None:
+    drift = Drift(Bins.of(WHOLE), 400, 400)
+    for _ in range(4):
+        drift.observe(np.zeros((2, 1 << 18)), np.zeros((2, 3), dtype=np.uint8))
+    assert drift.rows == 8
+    drift.observe(np.zeros((200, WHOLE.num_features)), np.zeros((200, 3), dtype=np.uint8))
+    assert drift.rows == 8, "small ones are counted together"
+
+
 def test_a_window_forgets() -> None:
     window = Window(1, 3)
     for value in range(9):
