@@ -131,9 +131,10 @@ class Monitoring:
     gap: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("reference_rows", "window_rows"):
-            if not 1 <= getattr(self, name) <= 1_000_000:
-                raise InputError(f"monitoring.{name}", expected="1 to 1000000")
+        # Of fewer a row would show: ten are told at a time, and a window is forgotten by halves.
+        for name, least in (("reference_rows", 10), ("window_rows", 20)):
+            if not least <= getattr(self, name) <= 1_000_000:
+                raise InputError(f"monitoring.{name}", expected=f"{least} to 1000000")
         for name in ("psi", "gap"):
             if getattr(self, name) <= 0:
                 raise InputError(f"monitoring.{name}", expected="above 0")

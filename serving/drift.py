@@ -3,7 +3,7 @@
 The reference of a column is a released table's histogram, whose bins are used then, or else that of
 the first rows, in bins by the schema's own centre and spread. A count of what was asked is of one
 hospital's patients without noise, so all of it stays on this machine; and so that nobody reads one
-patient's row off two answers, what is told changes in steps of ten rows.
+patient's row off two answers, what is told changes in steps of ten rows or more.
 """
 
 from __future__ import annotations
@@ -127,8 +127,21 @@ class Drift:
         if len(x_NF) > first:
             self.recent.add(self.bins.count(x_NF[first:], flag_NC[first:]), len(x_NF) - first)
         self.rows += len(x_NF)
-        if self.rows - self._told_rows >= STEP:
+        if self._due():
             self._tell(self.rows, self.early.copy(), self.recent.total.astype(np.int64))
+
+    def _due(self) -> bool:
+        """Whether to tell: of the first rows and of the last ones ten or more are new, or none.
+
+        The first ones are not told either while fewer than ten of them are still to come.
+        """
+        first, told_first = (
+            min(rows, self.reference_rows) for rows in (self.rows, self._told_rows)
+        )
+        last = (self.rows - first) - (self._told_rows - told_first)
+        coming = self.reference_rows - first
+        enough = self.rows - self._told_rows >= STEP
+        return enough and not (0 < last < STEP or 0 < coming < STEP)
 
     def _tell(self, rows: int, early_L: Counts, found_L: Counts) -> None:
         """From now on tell these counts."""

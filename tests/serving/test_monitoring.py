@@ -107,6 +107,16 @@ def test_what_is_told_changes_in_steps_and_not_by_a_row(tmp_path: Path) -> None:
         assert one.rows == 110
 
 
+def test_no_row_is_told_alone_where_the_last_rows_begin() -> None:
+    drift = Drift(Bins.of(WHOLE), 50, 100)
+    told = []
+    for seed, n in enumerate((31, 10, 10, 9, 10)):
+        observe(drift, rows(n, seed))
+        columns = drift.columns()
+        told.append((columns["age"].expected.total, columns["age"].found.total))
+    assert told == [(31, 0), (31, 0), (31, 0), (50, 10), (50, 20)]
+
+
 def test_rows_of_large_arrays_wait_for_nothing() -> None:
     drift = Drift(Bins.of(WHOLE), 400, 400)
     for _ in range(4):
@@ -143,7 +153,7 @@ def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> Non
     (kept,) = folder.iterdir()
     assert kept.stat().st_mode & 0o777 == 0o600
     assert Monitor(folder, SETTINGS).watch(model).state() == before
-    other_window = Monitor(folder, Monitoring(window_rows=3)).watch(model)
+    other_window = Monitor(folder, Monitoring(window_rows=20)).watch(model)
     assert (other_window.drift.rows, other_window.calibration.rows) == (0, 0)
     drift, calibration = before["drift"], before["calibration"]
     for damaged in (
@@ -196,7 +206,9 @@ def test_a_folder_that_cannot_be_written_is_told_once(
     assert [one.levelname for one in caplog.records].count("ERROR") == 1
 
 
-@pytest.mark.parametrize("change", [{"window_rows": 0}, {"reference_rows": 10**7}, {"psi": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"window_rows": 19}, {"reference_rows": 9}, {"reference_rows": 10**7}, {"psi": 0.0}]
+)
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="monitoring"):
         Monitoring(**change)
@@ -204,7 +216,7 @@ def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None
 
 def test_a_server_tells_its_metrics_and_takes_feedback(tmp_path: Path) -> None:
     fill(tmp_path / "models")
-    config = configure(tmp_path, monitoring={"reference_rows": 10, "window_rows": 10})
+    config = configure(tmp_path, monitoring={"reference_rows": 10, "window_rows": 20})
 
     async def ask(listening: Listening) -> None:
         base = f"http://{listening.rest}"
