@@ -8,7 +8,9 @@ Fedward's hospitals can use. Times are medians, of the hospitals or of seven dec
 core the processor's, which is what passes on a machine that does nothing else, and the clock's from
 10 million values on. A sum's time includes making what is sent back. Uploads hold everything that
 is sent, presence and tag words included. `bits` are those of a hospital's digit in mode `local`,
-and of a digit of the noised sum in mode `distributed`. Memory is the highest growth of the peak
+and of a digit of the noised sum in mode `distributed`. Fedward's hospitals begin and end with
+digits: rounding floats to them, which CKKS does inside, and noise are timed by `noise.py` and in no
+column here. Memory is the highest growth of the peak
 resident memory during any one operation, its result included, of hospital and adding process
 together.
 
