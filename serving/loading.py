@@ -113,6 +113,11 @@ class Catalogue:
         """Versions of a model that are served, ascending."""
         return tuple(sorted(self._shelf(name).versions))
 
+    def served(self, name: str) -> tuple[Served, ...]:
+        """The same versions themselves, as they are at this moment."""
+        versions = self._shelf(name).versions
+        return tuple(versions[number] for number in sorted(versions))
+
     def find(self, name: str, version: str = "") -> Served:
         """A version, by default the one in use.
 

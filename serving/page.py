@@ -20,6 +20,7 @@ from learning.card import ModelCard
 from learning.few import TOO_FEW
 from learning.result_names import headline
 from learning.schema import Column
+from serving.answering import Served
 from serving.dataplane import DataPlane
 from serving.drift import ColumnDrift
 from serving.monitor import Watched
@@ -51,9 +52,7 @@ def page(plane: DataPlane, visible: Callable[[str], bool]) -> str:
     """
     names = [name for name in plane.catalogue.names if visible(name)]
     versions = [
-        _version(plane, name, str(version))
-        for name in names
-        for version in plane.catalogue.versions(name)
+        _version(plane, served) for name in names for served in plane.catalogue.served(name)
     ]
     return _TEMPLATE.render(
         style=_STYLE,
@@ -83,8 +82,8 @@ def _traffic(plane: DataPlane, names: list[str]) -> list[Mapping[str, Any]]:
     return found
 
 
-def _version(plane: DataPlane, name: str, version: str) -> Mapping[str, Any]:
-    served = plane.catalogue.find(name, version)
+def _version(plane: DataPlane, served: Served) -> Mapping[str, Any]:
+    name = served.model.card.name
     card, watched = served.model.card, plane.monitor.watch(served.model)
     return {
         **_card(card),

@@ -13,11 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from learning.artefact import save, verify
+from learning.artefact import Model, save, verify
 from learning.card import Guarantee
 from learning.task import Metric
 from protocol.config import read
 from serving.config import ServingConfig
+from serving.monitor import Monitor, Watched
+from serving.page import page
 from serving.rest import make_app
 from serving.server import Listening, make_plane
 from serving.tokens import Scope, create_token
@@ -54,6 +56,24 @@ def got(config: Path, paths: list[tuple[str, dict[str, str]]], *, local: bool) -
             return [await client.get(path, headers=headers) for path, headers in paths]
 
     return asyncio.run(ask())
+
+
+def test_a_version_that_goes_while_the_page_is_made_is_still_on_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, models = folder / "models", [{"name": "sepsis", "versions": [1]}]
+    config = read(ServingConfig, configure(folder, models=models))
+    plane, watch = make_plane(config, folder), Monitor.watch
+
+    def promoted_meanwhile(monitor: Monitor, model: Model) -> Watched:
+        if model.card.version == 1:
+            put(store, "sepsis", 2)
+            plane.catalogue.refresh()
+        return watch(monitor, model)
+
+    monkeypatch.setattr(Monitor, "watch", promoted_meanwhile)
+    assert "sepsis/9" in page(plane, lambda _: True)
+    assert plane.catalogue.versions("sepsis") == (1, 2)
 
 
 def test_everything_is_told_and_escaped(folder: Path) -> None:
