@@ -3,16 +3,17 @@
     python benchmarks/privacy_overhead.py [--json [FILE]] [--repeats 7] [--models mlp cnn ...]
 
 All methods of a model take turns in one process on one thread. `ms` is a method's shortest CPU time
-for a sum over one batch; `x Opacus` is the median over the turns of its time against the faster of
-Opacus' two, so that whatever else the machine does falls on both; `x Opacus 64` is the same against
-Opacus in float64. `MiB` is how far the peak memory of a process that runs nothing else rises and
-`peak MiB` the whole of it; `--quick` leaves both out. `opacus` lines are Opacus as it is commonly
-used (float32, GradSampleModule, whole batch), `opacus64` lines the same in float64; `engine` lines
-are ours (float64, in the parts that the hospital's training takes; `alone` one record after the
-other, which needs no assumption about kinks and is slow, so that it takes one turn), and `x engine`
-is against the one-pass line. `error` is the relative distance to the engine's one-pass sum.
-`others` is by how much, in units of the clip, the sum of the other records moves when one record is
-taken out: nothing but rounding, and what the clip's margin has to pay for.
+for a sum over one batch and `x plain` is that against no privacy in float32; `x Opacus` is the
+median over the turns of its time against the faster of Opacus' two, so that whatever else the
+machine does falls on both; `x Opacus 64` is the same against Opacus in float64. `MiB` is how far
+the peak memory of a process that runs nothing else rises and `peak MiB` the whole of it; `--quick`
+leaves both out. `opacus` lines are Opacus as it is commonly used (float32, GradSampleModule, whole
+batch), `opacus64` lines the same in float64; `engine` lines are ours (float64, in the parts that
+the hospital's training takes; `alone` one record after the other, which needs no assumption about
+kinks and is slow, so that it takes one turn), and `x engine` is against the one-pass line. `error`
+is the relative distance to the engine's one-pass sum. `others` is by how much, in units of the
+clip, the sum of the other records moves when one record is taken out: nothing but rounding, and
+what the clip's margin has to pay for.
 """
 
 from __future__ import annotations
