@@ -6,9 +6,11 @@ time would be most of theirs.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -29,6 +31,8 @@ from serving.page import HEADERS, page
 from serving.refusal import Kind, Refusal, invalid
 
 LENGTH = b"inference-header-content-length"
+# Above this many bytes the values are read in a thread: others shall not wait for seconds.
+_LARGE = 1 << 16
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -98,7 +102,8 @@ class _Infer:
         # Before the body is read: whoever may not ask shall not make the server work.
         async with self._plane.entered(asked.caller, "predict", model) as admitted:
             body = await read_body(asked, receive, self._most)
-            request, binary = read_request(version, body, asked.header(LENGTH))
+            read = partial(read_request, version, body, asked.header(LENGTH))
+            request, binary = await asyncio.to_thread(read) if len(body) > _LARGE else read()
             reply = await self._plane.infer(admitted, request)
         body, length = write_reply(reply, binary)
         headers: dict[bytes, bytes] = {}

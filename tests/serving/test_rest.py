@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import re
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from protocol.config import read
-from serving.bodies import pack
+from serving.bodies import pack, read_request
 from serving.config import ServingConfig
 from serving.rest import make_app
 from serving.server import make_plane
@@ -46,7 +47,7 @@ def asked(
 ) -> httpx.Response:
     """The answer to one request; a document of bytes is sent as it is."""
     plane = make_plane(read(ServingConfig, config), config.parent)
-    transport = httpx.ASGITransport(make_app(plane, 10_000, local=local))
+    transport = httpx.ASGITransport(make_app(plane, 200_000, local=local))
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
 
     async def ask() -> httpx.Response:
@@ -113,13 +114,30 @@ def test_who_goes_away_is_no_defect(folder: Path, goes: str) -> None:
     assert plane.turnstile.under_way == 0
 
 
+@pytest.mark.parametrize(("values", "apart"), [(1, False), (20_000, True)])
+def test_a_large_body_is_read_beside_the_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, values: int, apart: bool
+) -> None:
+    threads = []
+
+    def noted(*asked: Any) -> Any:
+        threads.append(threading.current_thread())
+        return read_request(*asked)
+
+    monkeypatch.setattr("serving.rest.read_request", noted)
+    inputs = [{**AGE, "shape": [values], "data": [None] * values}]
+    status = asked(configure(folder), "POST", INFER, {"inputs": inputs}).status_code
+    assert status == (413 if apart else 200), "more rows than may be asked"
+    assert [one is not threading.main_thread() for one in threads] == [apart]
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
 @pytest.mark.parametrize(("path", "document"), [(INFER, {"inputs": [AGE]}), (FEEDBACK, TOLD)])
 def test_every_body_may_be_packed(folder: Path, path: str, document: Any, encoding: str) -> None:
     config, headers = configure(folder), {"content-encoding": encoding}
     packed = gzip.compress(json.dumps(document).encode())
     assert asked(config, "POST", path, packed, headers).status_code == 200
-    bomb = gzip.compress(bytes(100_000))
+    bomb = gzip.compress(bytes(300_000))
     assert asked(config, "POST", path, bomb, headers).status_code == 413
 
 
