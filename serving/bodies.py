@@ -87,7 +87,9 @@ def read_request(
         start += used
     if start != len(tail):
         raise invalid("raw tensors", expected=f"{start} bytes", found=str(len(tail)))
-    wanted = [_mapping(one, "an output") for one in _list(document.get("outputs", []), "outputs")]
+    wanted = [
+        _mapping(one, "an output") for one in _list(_given(document, "outputs", []), "outputs")
+    ]
     names = [_text(one.get("name"), "an output's name") for one in wanted]
     every = _flag(document, "binary_data_output", otherwise=False)
     binary = {
@@ -95,7 +97,7 @@ def read_request(
         for name, one in zip(names, wanted, strict=True)
     }
     binary[""] = every
-    called = _whole(_text(document.get("id", ""), "id"), "id")
+    called = _whole(_text(_given(document, "id", ""), "id"), "id")
     request = Request(version=version, id=called, inputs=tuple(inputs), outputs=tuple(names))
     return request, binary
 
@@ -171,19 +173,25 @@ def _tensor(entry: Mapping[str, Any], tail: bytes, start: int) -> tuple[Tensor, 
     name = _text(entry.get("name"), "an input's name")[:256]
     datatype = _text(entry.get("datatype"), f"input {name!r}: datatype")
     shape = _list(entry.get("shape"), f"input {name!r}: shape")
-    size = _mapping(entry.get("parameters", {}), "parameters").get("binary_data_size")
+    size = _mapping(_given(entry, "parameters", {}), "parameters").get("binary_data_size")
     if size is None:
         values = _list(entry.get("data"), f"input {name!r}: data")
         if datatype == BYTES and not all(isinstance(one, str | list | None) for one in values):
             raise invalid(f"input {name!r}: data", expected="text")
         return from_values(name, datatype, shape, values), 0
-    if type(size) is not int or not 0 <= size <= len(tail) - start or "data" in entry:
+    if type(size) is not int or not 0 <= size <= len(tail) - start or entry.get("data") is not None:
         raise invalid(f"input {name!r}: binary_data_size", expected="a size within the body")
     return from_raw(name, datatype, shape, tail[start : start + size]), size
 
 
+def _given(entry: Mapping[str, Any], name: str, otherwise: object) -> object:
+    """A field that may be left out; some clients write null where they have none."""
+    value = entry.get(name)
+    return otherwise if value is None else value
+
+
 def _flag(entry: Mapping[str, Any], name: str, *, otherwise: bool) -> bool:
-    value = _mapping(entry.get("parameters", {}), "parameters").get(name, otherwise)
+    value = _given(_mapping(_given(entry, "parameters", {}), "parameters"), name, otherwise)
     if not isinstance(value, bool):
         raise invalid(f"parameter {name}", expected="true or false")
     return value

@@ -123,6 +123,18 @@ def test_bodies_that_are_no_request(body: bytes) -> None:
         read_request("", body, "")
 
 
+def test_what_may_be_left_out_may_be_null() -> None:
+    entry = {"name": "x", "datatype": "FP64", "shape": [1], "data": [1], "parameters": None}
+    raw = {**entry, "data": None, "parameters": {"binary_data_size": 8}}
+    wanted = [{"name": "p", "parameters": None}]
+    for inputs, outputs, tail in (([entry], None, b""), ([raw], wanted, bytes(8))):
+        document = {"id": None, "parameters": None, "inputs": inputs, "outputs": outputs}
+        head = json.dumps(document).encode()
+        request, binary = read_request("", head + tail, str(len(head)))
+        assert (request.id, len(request.inputs)) == ("", 1)
+        assert not any(binary.values())
+
+
 def test_an_output_says_by_itself_whether_it_is_raw_or_as_all_are() -> None:
     outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False}}]
     document = {"inputs": [], "outputs": outputs, "parameters": {"binary_data_output": True}}
