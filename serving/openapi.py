@@ -25,10 +25,10 @@ def document() -> Mapping[str, Any]:
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         names = [name for name in ("model", "version") if f"{{{name}}}" in path]
         here = {
-            path: _get("A model's tensors", {"name": _TEXT, "inputs": _list(_DESCRIBED)}),
+            path: _get("A model's tensors", _MODEL),
             f"{path}/ready": _get("Whether a model can be asked", _READY),
-            f"{path}/infer": _post("Predictions", _REQUEST, {"outputs": _list(_OUTPUT)}),
-            f"{path}/feedback": _post("What came true", _FEEDBACK, {"labels": {"type": "integer"}}),
+            f"{path}/infer": _post("Predictions", _REQUEST, _REPLY),
+            f"{path}/feedback": _post("What came true", _FEEDBACK, _TAKEN),
         }
         for item in here.values():
             item["parameters"] = [
@@ -107,7 +107,31 @@ _OUTPUT = _object(
     "shape",
 )
 _WANTED = _object({"name": _TEXT, "parameters": _object({"binary_data": _FLAG})}, "name")
-_REQUEST = _object({"id": _TEXT, "inputs": _list(_INPUT), "outputs": _list(_WANTED)}, "inputs")
+_REQUEST = _object(
+    {
+        "id": _TEXT,
+        "inputs": _list(_INPUT),
+        "outputs": _list(_WANTED),
+        "parameters": _object({"binary_data_output": _FLAG}),
+    },
+    "inputs",
+)
+# What is there in every answer; a request's id comes back with it.
+_REPLY = {
+    "model_name": _TEXT,
+    "model_version": _TEXT,
+    "parameters": {"type": "object", "additionalProperties": _TEXT},
+    "outputs": _list(_OUTPUT),
+}
+_TAKEN = {"model_name": _TEXT, "labels": {"type": "integer"}}
+_MODEL = {
+    "name": _TEXT,
+    "versions": _list(_TEXT),
+    "platform": _TEXT,
+    "inputs": _list(_DESCRIBED),
+    "outputs": _list(_DESCRIBED),
+    "properties": {"type": "object", "additionalProperties": _TEXT},
+}
 _ROWS = _list(_list({"type": "number"}))
 # Which of them a model takes follows from its task; see docs/serving.md.
 _FEEDBACK = _object(

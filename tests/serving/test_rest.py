@@ -20,6 +20,7 @@ from starlette.types import Message, Scope
 from protocol.config import read
 from serving.bodies import pack, read_request
 from serving.config import ServingConfig
+from serving.openapi import document as told
 from serving.rest import make_app
 from serving.server import make_plane
 from serving.tokens import create_token
@@ -87,11 +88,11 @@ def test_no_page_of_elsewhere_sends_feedback(
     folder: Path, origin: str, local: bool, status: int
 ) -> None:
     headers = {"origin": origin, "content-type": "text/plain"}
-    told = asked(configure(folder), "POST", FEEDBACK, TOLD, headers, local=local)
-    assert told.status_code == status
+    taken = asked(configure(folder), "POST", FEEDBACK, TOLD, headers, local=local)
+    assert taken.status_code == status
     named = {**headers, "authorization": "Bearer of somebody who means it"}
-    told = asked(configure(folder), "POST", FEEDBACK, TOLD, named, local=local)
-    assert told.status_code == 200
+    taken = asked(configure(folder), "POST", FEEDBACK, TOLD, named, local=local)
+    assert taken.status_code == 200
 
 
 @pytest.mark.parametrize("goes", ["while it sends", "while it waits"])
@@ -129,6 +130,25 @@ def test_a_large_body_is_read_beside_the_loop(
     status = asked(configure(folder), "POST", INFER, {"inputs": inputs}).status_code
     assert status == (413 if apart else 200), "more rows than may be asked"
     assert [one is not threading.main_thread() for one in threads] == [apart]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "document"),
+    [
+        ("GET", "/v2", None),
+        ("GET", "/v2/models/age", None),
+        ("GET", "/v2/models/age/ready", None),
+        ("POST", INFER, {"inputs": [AGE]}),
+        ("POST", FEEDBACK, TOLD),
+    ],
+)
+def test_the_document_names_what_answers_have(
+    folder: Path, method: str, path: str, document: Any
+) -> None:
+    answer = asked(configure(folder), method, path, document)
+    operation = told()["paths"][path.replace("age", "{model}")][method.lower()]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == set(schema["required"]) == set(answer.json())
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP"])
