@@ -39,8 +39,8 @@ class _Waiting:
 class Batcher:
     """Collects what is asked in one turn of the event loop, or while a batch is under way.
 
-    The first of a turn is answered at once, since mostly it is the only one; those that come in the
-    same turn are answered together at its end.
+    Those that come in one turn are answered together at its end. Where the turn before had only one
+    request, the first of a turn is answered at once, since mostly it is the only one again.
 
     Args:
         answer: What to say of a table.
@@ -53,6 +53,7 @@ class Batcher:
     told: Callable[[int, int], None] = lambda _requests, _rows: None
     _waiting: list[_Waiting] = field(default_factory=list)
     _busy: bool = False
+    _company: bool = False
     _apart: asyncio.Task[None] | None = None
 
     @property
@@ -71,13 +72,19 @@ class Batcher:
         loop, first = asyncio.get_running_loop(), not self._busy
         if first:
             self._busy = True
-            loop.call_soon(self._run)
-        if first and cells <= SMALL:
+            loop.call_soon(self._end_turn)
+        if first and not self._company and cells <= SMALL:
             self.told(1, rows)
             return self.answer(table)
         one = _Waiting(table=table, rows=rows, cells=cells, future=loop.create_future())
         self._waiting.append(one)
         return await one.future
+
+    def _end_turn(self) -> None:
+        """Answer who waits, and remember whether anybody had company."""
+        answered = 0 if self._company else 1
+        self._company = answered + len(self._waiting) > 1
+        self._run()
 
     def _run(self) -> None:
         """Answer who waits: small batches here, a large one in a thread, the rest after it."""

@@ -31,6 +31,7 @@ from serving.monitor import Monitor
 from serving.reference import find_reference
 from serving.rest import make_app
 from serving.rpc import Health, handler_of
+from serving.rpc_server import rpc_server
 from serving.spool import Spools
 from serving.tokens import Gate
 
@@ -190,7 +191,7 @@ async def _start_rpc(
     ]
     # A message is taken before its call is admitted: beyond these, none is.
     calls = _CALLS * config.limits.concurrent
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=calls)
+    server = rpc_server(options, calls)
     server.add_generic_rpc_handlers((handler_of(plane),))
     health_pb2_grpc.add_HealthServicer_to_server(Health(plane), server)
     try:

@@ -82,3 +82,21 @@ def test_a_large_batch_leaves_the_loop_free_and_small_ones_follow() -> None:
     answers, batches = asked([{"x": np.ones(large)}, {"x": np.ones(1)}], most_rows=2 * large)
     assert [len(one) for one in answers] == [large, 1]
     assert batches == [2]
+
+
+def test_who_had_company_waits_for_it_and_who_is_alone_does_not() -> None:
+    batches: list[int] = []
+    batcher = Batcher(doubled, 8, lambda requests, _: batches.append(requests))
+
+    async def turn(requests: int) -> None:
+        tables = [{"x": np.array([float(place)])} for place in range(requests)]
+        answers = await asyncio.gather(*(batcher.submit(one, 1, 1) for one in tables))
+        assert [one["twice"].tolist() for one in answers] == [[2.0 * n] for n in range(requests)]
+        await asyncio.sleep(0)
+
+    async def turns() -> None:
+        for requests in (3, 3, 1, 1, 2, 2):
+            await turn(requests)
+
+    asyncio.run(turns())
+    assert batches == [1, 2, 3, 1, 1, 1, 1, 2]
