@@ -150,14 +150,18 @@ class Monitor:
 
     def look(self) -> None:
         """Look after alerts, and save."""
-        for watched in list(self.watched.values()):
+        versions = list(self.watched.values())
+        for watched in versions:
             watched.look()
-            self._save(watched)
+        saved = [self._save(watched) for watched in versions]
+        if all(saved):
+            self._complained = False
 
     def _path(self, watched: Watched) -> Path:
         return self._folder / f"{watched.model.card.label.replace('/', '-')}.json"
 
-    def _save(self, watched: Watched) -> None:
+    def _save(self, watched: Watched) -> bool:
+        """Whether it could be written; that it could not is told once, until it can again."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(self._path(watched), json.dumps(watched.state()).encode())
@@ -165,6 +169,8 @@ class Monitor:
             if not self._complained:
                 log.error("monitoring is not kept: %s", error)  # noqa: TRY400 - one line
             self._complained = True
+            return False
+        return True
 
     def _restore(self, watched: Watched) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -195,15 +196,20 @@ def test_two_threads_never_count_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     assert drift.recent.total[:first].sum() == 200
 
 
-def test_a_folder_that_cannot_be_written_is_told_once(
+def test_a_folder_that_cannot_be_written_is_told_once_each_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "file").touch()
-    monitor = Monitor(tmp_path / "file", SETTINGS)
-    monitor.watch(load(add(tmp_path, "sepsis", TABLE, 1)))
-    monitor.look()
-    monitor.look()
-    assert [one.levelname for one in caplog.records].count("ERROR") == 1
+    monitor = Monitor(tmp_path / "kept", SETTINGS)
+    for version in (1, 2):
+        monitor.watch(load(add(tmp_path, "sepsis", TABLE, version)))
+    for _ in range(2):
+        (tmp_path / "kept").touch()
+        monitor.look()
+        monitor.look()
+        (tmp_path / "kept").unlink()
+        monitor.look()
+        shutil.rmtree(tmp_path / "kept")
+    assert [one.levelname for one in caplog.records] == ["ERROR"] * 2
 
 
 @pytest.mark.parametrize(
