@@ -78,7 +78,8 @@ def draw(
     if against is not None and panels:
         name, reference = against
         _mark(figure, table, reference, name)
-    told = "bars: what was released; whiskers: 95 % of what the noise may have done"
+    told = f"bars: released counts from {table.fewer_than} on; "
+    told += "whiskers: 95 % of what the noise may have done"
     if truth is not None:
         told += "; dots and thin lines: without noise"
     figure.suptitle(

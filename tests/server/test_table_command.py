@@ -152,6 +152,21 @@ def test_a_table_without_any_bins_has_a_picture_that_says_so() -> None:
         assert "counted in no bins" in figure.get_suptitle()
 
 
+def test_a_picture_has_no_bar_of_too_few_and_says_so() -> None:
+    schema = {
+        "columns": [{"name": "age", "kind": "number", "low": 0, "high": 120}],
+        "label": {"name": "ill", "classes": ["no", "yes"]},
+    }
+    task = Statistics.from_options({"bins": 4}, parse(Schema, schema, "schema"))
+    ages, ills = [10.0] * 9 + [50.0] * 31, ["yes"] * 9 + ["no"] * 31
+    records, _ = task.records({"age": ages, "ill": ills})
+    counts_P = task.evaluation.counts(records.x_NF, records.y_N, records.patient_N)
+    figure = draw(table_one(task, counts_P, 0.0), "few")
+    bars = [[bar.get_height() for bar in axes.containers[0]] for axes in figure.axes]
+    assert bars == [[0, 31, 0, 0], [31, 0]]
+    assert "bars: released counts from 10 on" in figure.get_suptitle()
+
+
 def test_what_is_hidden_is_said_and_curves_end_each_where_they_must(
     folder: Folder, request_: JobRequest
 ) -> None:
