@@ -65,5 +65,6 @@ def name(axes: Axes, text: str, along: str, up: str, *, square: bool = True) -> 
 
 
 def legend(axes: Axes, place: Literal["lower right", "lower left", "upper left"]) -> None:
-    """What the lines are."""
-    axes.legend(loc=place, fontsize=8, frameon=False)
+    """What the lines are, where there are any."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc=place, fontsize=8, frameon=False)

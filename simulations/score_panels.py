@@ -93,9 +93,9 @@ def _rates(score_N: FloatVector, positive_N: IntVector) -> tuple[FloatVector, Fl
     hit_N = np.cumsum(positive_N[order_N])
     miss_N = np.cumsum(1 - positive_N[order_N])
     # Equal scores are one threshold.
-    last_N = np.append(np.diff(score_N[order_N]) != 0, True)
-    right = np.concatenate([[0.0], hit_N[last_N] / max(int(hit_N[-1]), 1)])
-    wrong = np.concatenate([[0.0], miss_N[last_N] / max(int(miss_N[-1]), 1)])
+    last_N = np.diff(score_N[order_N], append=-np.inf) != 0
+    right = np.concatenate([[0.0], hit_N[last_N] / max(int(positive_N.sum()), 1)])
+    wrong = np.concatenate([[0.0], miss_N[last_N] / max(int((1 - positive_N).sum()), 1)])
     return wrong, right
 
 

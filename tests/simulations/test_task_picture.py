@@ -59,6 +59,12 @@ def texts(figure: Figure) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_picture_of_few_records_lacks_what_they_do_not_tell(kind: str, size: int) -> None:
+    assert draw(result(kind, size)) is not None
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
