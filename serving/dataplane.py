@@ -231,14 +231,16 @@ class DataPlane:
         else:
             table = await asyncio.to_thread(table_of, schema, request.inputs, self.most_rows)
         rows = request.inputs[0].array.shape[0]
+        # What is refused is refused before it is counted and kept.
         patients = None if served.kept is None else patients_of(schema, request.inputs, rows)
+        wanted = explaining is not None and explaining.wanted(request.outputs, rows)
         answer = await served.batcher.submit(table, rows, cells)
-        if served.kept is not None and patients is not None:
-            served.kept.take(table, answer[FLAGS], patients)
         outputs = {name: Tensor(name, datatypes[name], answer[name]) for name in datatypes}
-        if explaining is not None and explaining.wanted(request.outputs):
+        if explaining is not None and wanted:
             explained = await explaining.answer(served.model.task.features(table)[0])
             outputs |= {tensor.name: tensor for tensor in explained}
+        if served.kept is not None and patients is not None:
+            served.kept.take(table, answer[FLAGS], patients)
         card = served.model.card
         return Reply(
             model=card.name,

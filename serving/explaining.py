@@ -75,26 +75,29 @@ class Explaining:
         schema = self.model.task.schema
         self.names = tuple(name for name, _, _ in explanation_outputs(schema))
 
-    def wanted(self, outputs: Collection[str]) -> bool:
-        """Whether a request names one of the explanation's outputs."""
-        return not set(self.names).isdisjoint(outputs)
+    def wanted(self, outputs: Collection[str], rows: int) -> bool:
+        """Whether a request names one of the explanation's outputs.
+
+        Raises:
+            Refusal: It does, and has too many rows.
+        """
+        if set(self.names).isdisjoint(outputs):
+            return False
+        if rows > MOST_ROWS:
+            raise Refusal(
+                Kind.TOO_LARGE,
+                "rows of a request to explain",
+                expected=f"1 to {MOST_ROWS}",
+                found=str(rows),
+            )
+        return True
 
     async def answer(self, x_NF: FloatArray) -> list[Tensor]:
         """The explanation's outputs.
 
         Args:
             x_NF: Features.
-
-        Raises:
-            Refusal: There are too many rows.
         """
-        if len(x_NF) > MOST_ROWS:
-            raise Refusal(
-                Kind.TOO_LARGE,
-                "rows of a request to explain",
-                expected=f"1 to {MOST_ROWS}",
-                found=str(len(x_NF)),
-            )
         loop = asyncio.get_running_loop()
         return _tensors(await loop.run_in_executor(_one, self._explain, x_NF))
 

@@ -136,6 +136,9 @@ def test_in_this_process(folder: Path) -> None:
     with pytest.raises(Refusal, match=f"1 to {MOST_ROWS}; found {MOST_ROWS + 1}") as caught:
         ask(MOST_ROWS + 1)
     assert caught.value.kind == Kind.TOO_LARGE
+    drift = plane.monitor.watched["age/1"].drift
+    drift.settle()
+    assert drift.rows == 2, "what was refused is not counted"
 
 
 def test_a_server_whose_extra_is_missing_does_not_start(
