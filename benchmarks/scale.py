@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from case import Case
-from report import Row, from_on, hospitals, how_many, parser_of, publish
+from report import Row, from_on, hospitals, how_many, parser_of, publish, refusing
 from round import ALL, measure, peak_mb
 
 HEADINGS = {
@@ -72,7 +72,8 @@ def apart(case: Case) -> dict[str, float]:
     command = [sys.executable, __file__, "--one", json.dumps(asdict(case))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.stderr[-4000:])
+        print(done.stderr[-4000:].rstrip(), file=sys.stderr)
+        raise SystemExit(done.returncode)
     row: dict[str, float] = json.loads(done.stdout)
     # Large sizes take long: what is known by then is not lost with the rest.
     print(f"{case.sites} hospitals: {done.stdout.strip()}", file=sys.stderr)
@@ -107,7 +108,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one(Case(**json.loads(arguments.one)))))
+        with refusing(parser):
+            print(json.dumps(one(Case(**json.loads(arguments.one)))))
         return
     cases = [
         Case(

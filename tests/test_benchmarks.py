@@ -143,6 +143,7 @@ def test_nothing_is_measured_for_nothing(options: list[str], words: str) -> None
         ("round.py", ["--evaluate", "-1"], "--evaluate: expected a whole number from 0 on"),
         ("round.py", ["--parameters", "9000000000"], "hidden widths; expected one or more"),
         ("scale.py", ["--sites", "1"], "--sites: expected a whole number from 3 on; found '1'"),
+        ("scale.py", ["--parameters", "9000000000"], "hidden widths; expected one or more"),
         ("scale.py", ["--rounds", "1"], "--rounds: expected a whole number from 2 on; found '1'"),
         ("sources.py", ["--kinds"], "--kinds: expected at least one argument"),
         ("upload.py", ["--values", "8"], "--values: expected a whole number from 9 on; found '8'"),
