@@ -19,7 +19,7 @@ from learning.survival import Survival
 from learning.survival_times import encode
 from learning.task import FloatArray, IntVector, Task
 from learning.treatment import Treatment
-from serving.fields import YES_NO, chances, check_rows, group, numbers, places
+from serving.fields import YES_NO, chances, group, numbers, places
 from serving.refusal import Kind, Refusal, invalid
 
 
@@ -122,7 +122,7 @@ class _Classes:
 
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x 1."""
-        label_N = places(document["labels"], "labels", self.classes)
+        label_N = places(document["labels"], "labels", self.classes, rows)
         probs_NC = chances(document, "probabilities", rows, len(self.classes))
         if (np.abs(probs_NC.sum(axis=1) - 1) > 1e-6).any():
             raise invalid("probabilities", expected="rows that add up to 1")
@@ -151,7 +151,7 @@ class _Labels:
             allowed = self.first if place == 0 else YES_NO
             found = [row[place] for row in labels]
             known = [allowed[0] if one is None else one for one in found]
-            code_N = places(known, f"labels: {name!r}", allowed).astype(np.float64)
+            code_N = places(known, f"labels: {name!r}", allowed, rows).astype(np.float64)
             code_N[[one is None for one in found]] = np.nan
             columns.append(code_N)
         return chances(document, "probabilities", rows, len(self.outcomes)), np.column_stack(
@@ -181,7 +181,7 @@ class _Times:
         before_NT = np.column_stack([np.ones(rows), curve_NT[:, :-1]])
         if (curve_NT > before_NT + 1e-9).any():
             raise invalid("survival", expected="curves that never rise")
-        died_N = places(document["labels"], "labels", self._events)
+        died_N = places(document["labels"], "labels", self._events, rows)
         time_N = numbers(document, "times", (rows,))
         if (time_N < 0).any():
             raise invalid("times", expected=f"{rows} numbers from 0 on")
@@ -208,9 +208,8 @@ class _Arms:
 
     def read(self, document: Mapping[str, Any], rows: int) -> tuple[FloatArray, FloatArray]:
         """Chances and what came true, N x A."""
-        better_N = places(document["labels"], "labels", self._label)
-        arm_N = places(document.get("arms"), "arms", self.outcomes)
-        check_rows("arms", arm_N, rows)
+        better_N = places(document["labels"], "labels", self._label, rows)
+        arm_N = places(document.get("arms"), "arms", self.outcomes, rows)
         true_NA = np.full((rows, len(self.outcomes)), np.nan)
         true_NA[np.arange(rows), arm_N] = better_N
         return chances(document, "outcomes", rows, len(self.outcomes)), true_NA

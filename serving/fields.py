@@ -16,15 +16,17 @@ from serving.refusal import invalid
 YES_NO = ("no", "yes")
 
 
-def places(values: object, what: str, allowed: Sequence[str]) -> IntVector:
+def places(values: object, what: str, allowed: Sequence[str], rows: int) -> IntVector:
     """The place of each text among those that are allowed.
 
     Raises:
-        Refusal: It is no list of such texts.
+        Refusal: It is no list of such texts, or has not one for each label.
     """
     expected = "a list of " + ", ".join(map(repr, allowed))
-    if not isinstance(values, list) or not values:
+    if not isinstance(values, list):
         raise invalid(what, expected=expected)
+    if len(values) != rows:
+        raise invalid(what, expected=f"{rows} texts", found=str(len(values)))
     place = {text: number for number, text in enumerate(allowed)}
     if not all(type(one) is str and one in place for one in values):
         raise invalid(what, expected=expected)
@@ -69,16 +71,6 @@ def chances(document: Mapping[str, Any], name: str, rows: int, columns: int) -> 
     return found
 
 
-def check_rows(what: str, place_N: IntVector, rows: int) -> None:
-    """Refuse a field that has not one entry for each label.
-
-    Raises:
-        Refusal: It has more or fewer.
-    """
-    if len(place_N) != rows:
-        raise invalid(what, expected=f"{rows} texts", found=str(len(place_N)))
-
-
 def group_labels(schema: Schema) -> dict[str, tuple[str, ...]]:
     """The columns whose values are groups, and these."""
     kinds = {"category", "flag"}
@@ -99,6 +91,4 @@ def group(schema: Schema, name: str, values: object, rows: int) -> IntVector:
     if labels is None:
         expected = ", ".join(map(repr, group_labels(schema))) or "none: no column has few values"
         raise invalid("groups", expected=expected)
-    place_N = places(values, f"groups of {name!r}", labels)
-    check_rows(f"groups of {name!r}", place_N, rows)
-    return place_N
+    return places(values, f"groups of {name!r}", labels, rows)

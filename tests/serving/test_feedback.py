@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,16 @@ def test_wrong_feedback_is_refused_by_field_and_never_by_value(
     with pytest.raises(Refusal, match=told) as caught:
         read_feedback(task, {**RIGHT, **change}, 10)
     assert "917" not in str(caught.value)
+
+
+def test_a_list_of_another_length_is_not_read() -> None:
+    class Long(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError
+
+    task = load_task(Named(name="diagnosis", options={}), TABLE)
+    with pytest.raises(Refusal, match="groups of 'ward'; expected 2 texts; found 3"):
+        read_feedback(task, {**RIGHT, "groups": {"ward": Long("aaa")}}, 10)
 
 
 def test_one_long_text_takes_no_room_in_every_place() -> None:
