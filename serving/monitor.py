@@ -177,5 +177,5 @@ class Monitor:
             watched.restore(json.loads(self._path(watched).read_bytes()))
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             log.warning("monitoring of %s begins anew", watched.model.card.label)

@@ -59,6 +59,6 @@ def taken(like: Window, state: Mapping[str, Any]) -> Window:
     """
     halves = [np.array(half, dtype=np.float64) for half in state["halves"]]
     older, newer = state["seen"]
-    if [half.shape for half in halves] != [(like.length,)] * 2:
+    if [half.shape for half in halves] != [(like.length,)] * 2 or not np.isfinite(halves).all():
         raise ValueError
     return Window(like.length, like.rows, halves, [int(older), int(newer)])

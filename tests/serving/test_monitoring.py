@@ -157,10 +157,16 @@ def test_sums_survive_a_restart_and_belong_to_one_version(tmp_path: Path) -> Non
     other_window = Monitor(folder, Monitoring(window_rows=20)).watch(model)
     assert (other_window.drift.rows, other_window.calibration.rows) == (0, 0)
     drift, calibration = before["drift"], before["calibration"]
+    never = {
+        **calibration["recent"],
+        "halves": np.full((2, watched.calibration.recent.length), np.nan).tolist(),
+    }
     for damaged in (
         {}, {**before, "drift": {**drift, "early": [1]}}, {**before, "drift": {}},
         {**before, "drift": {**drift, "recent": {"halves": [[1], [1]], "seen": [0, 0]}}},
         {**before, "calibration": {**calibration, "told": [1]}},
+        {**before, "drift": {**drift, "rows": float("inf")}},
+        {**before, "calibration": {**calibration, "recent": never}},
     ):  # fmt: skip
         kept.write_text(json.dumps(damaged))
         assert Monitor(folder, SETTINGS).watch(model).calibration.rows == 0
