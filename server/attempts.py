@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from protocol.canonical import from_canonical, to_canonical
 from protocol.errors import Code, FedwardError
@@ -134,10 +135,21 @@ class Attempts:
             sites: Their names.
             reason: Why the job ends.
             wait_s: Patience with hospitals that were lost; none are awaited then. Members, which
-                it is left out for, may be on their way back from the crash that this one survived.
+                it is left out for, may be on their way back from the crash that this one survived,
+                and are told once more if their nodes were connected and gave no answer.
         """
-        if wait_s is None:
-            self._await(sites)
+        if wait_s is not None:
+            self._stop(sites, reason, wait_s)
+            return
+        there = self._await(sites)
+        silent = self._stop(sites, reason, self._job.timeout_s) & there
+        if silent:
+            # Their nodes may have died over this very message, and be back in a moment.
+            self._await(silent)
+            self._stop(silent, reason, self._launch.patience.settle_s)
+
+    def _stop(self, sites: Collection[str], reason: str, wait_s: float) -> frozenset[str]:
+        """Send `stop`; the hospitals that did not answer."""
         finished = self._holding.finished
         told = to_canonical(finished.confirmations) if finished.confirmations else None
         stop = Stop(reason=reason, attempt=finished.attempt, confirmations=told)
@@ -148,16 +160,20 @@ class Attempts:
             self._heard(site, body.head)
             return Answer()
 
-        self._letters.ask(self._holding.sites, bodies, place, Stopped, take, wait_s=wait_s)
+        seats = self._holding.sites
+        answers = self._letters.ask(seats, bodies, place, Stopped, take, wait_s=wait_s)
+        return frozenset(site for site in sites if answers[site].code == Code.DEADLINE)
 
-    def _await(self, sites: tuple[str, ...]) -> None:
-        """Wait until the nodes of these hospitals are connected, but not long."""
-        nodes = {self._holding.sites[site].node for site in sites}
+    def _await(self, sites: Collection[str]) -> frozenset[str]:
+        """Wait until the nodes of these hospitals are connected, but not long; who is there."""
+        node_of = {site: self._holding.sites[site].node for site in sites}
         end = time.monotonic() + self._launch.patience.settle_s
-        while not nodes <= set(self._letters.nodes()):
+        while True:
+            nodes = set(self._letters.nodes())
+            there = frozenset(site for site, node in node_of.items() if node in nodes)
             left = end - time.monotonic()
-            if left <= 0:
-                return
+            if len(there) == len(node_of) or left <= 0:
+                return there
             self._letters.pause(left)
 
     def _ask(self, command: terms.Attempt, harvest: Harvest) -> dict[str, Answer]:

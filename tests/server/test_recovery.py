@@ -40,6 +40,7 @@ def run(origin: tuple[Consortium, Job], folder: Path, child: SumProcess, *deaths
     assert outcome.status == "completed", outcome
     assert len(ward.weights()) == 1
     ward.check_ledgers()
+    assert ward.finished() == dict.fromkeys(ward.consortium.names, True)
     assert ward.lives == 1 + sum(death.coordinator for death in deaths)
     return ward
 
@@ -49,7 +50,7 @@ def test_nothing_happens(origin: tuple[Consortium, Job], tmp_path: Path, child: 
 
 
 # One of each phase is tried every time; all of them among the slow tests.
-QUICK = {(3, AFTER), (5, AFTER), (8, BEFORE), (11, AFTER), (14, BEFORE), (17, AFTER)}
+QUICK = {(3, AFTER), (5, AFTER), (8, BEFORE), (11, AFTER), (14, BEFORE), (17, AFTER), (20, BEFORE)}
 
 
 def deaths(*, hospital: bool, coordinator: bool) -> list[Any]:

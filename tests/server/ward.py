@@ -196,6 +196,16 @@ class Ward:
                 assert len({attempt for _, attempt, _, _ in left}) == len(left), (name, purpose)
                 assert len(left) <= account.used[purpose] <= charge.steps, (name, purpose)
 
+    def finished(self) -> dict[str, bool]:
+        """Whether each hospital was told of the job's end, and keeps nothing of it any more."""
+        found = {}
+        for name in self.consortium.names:
+            with self.consortium.open(name) as hospital:
+                account = hospital.ledger.account(self.job.digest)
+            kept = tuple((self.consortium.folder / name / "sessions").iterdir())
+            found[name] = account is not None and account.finished and not kept
+        return found
+
 
 def copy_of(consortium: Consortium, folder: Path) -> Consortium:
     """The same consortium in another folder."""
