@@ -20,6 +20,7 @@ from tests.end_to_end.federation import HOSPITALS, Federation, until
 VICTIMS = (
     "node child", "supervisor", "SuperNode", "ServerApp", "SuperLink", "coordinator", "command",
 )  # fmt: skip
+NOTHING = "nothing"
 HOSPITAL = HOSPITALS[0]
 FIND_S = 60.0
 END_S = 400.0
@@ -30,11 +31,11 @@ class Survived:
     """What became of a job in which one process was killed.
 
     Args:
-        victim: What was killed.
+        victim: What was killed, or `NOTHING` if the job had ended by then.
         at_s: Seconds after the launch.
         round: The round that was reached by then.
         total_s: Seconds from launch to end.
-        after_s: Seconds from the kill to the end.
+        after_s: Seconds from the kill to the end, 0 if nothing was killed.
         voids: Attempts that were lost.
         status: How the job ended, and why if it was not completed.
         agree: Whether every hospital holds one and the same model.
@@ -74,7 +75,7 @@ HEADER = (
 def survive(
     place: Federation, name: str, victim: str, *, round_: int | None = None, at_s: float = 0.0
 ) -> Survived:
-    """Run a job of four rounds and kill one process in it.
+    """Run a job of four rounds and kill one process in it, unless it ends before its moment.
 
     Args:
         place: The federation; everything runs before and afterwards.
@@ -87,25 +88,26 @@ def survive(
     watcher = place.launch(place.job(name))
     begin = time.monotonic()
     until(lambda: _launched(place, name), FIND_S, "the job is launched")
+    kept = place.kept(name)
     if round_ is None:
-        time.sleep(max(0.0, begin + at_s - time.monotonic()))
+        moment = begin + at_s
+        until(lambda: kept.outcome or time.monotonic() >= moment, END_S, "the moment is there")
     else:
         until(lambda: _round(place, name) >= round_, END_S, f"round {round_} is over")
     reached = _round(place, name)
-    kill(place, name, victim)
+    hit = kept.outcome is None and kill(place, name, victim)
     killed = time.monotonic()
-    kept = place.kept(name)
     until(lambda: kept.outcome is not None, END_S, f"{name} has ended")
     end = time.monotonic()
     watcher.wait(FIND_S)
     record = Record.of(kept)
     held = place.models(name)
     return Survived(
-        victim=victim,
+        victim=victim if hit else NOTHING,
         at_s=killed - begin,
         round=reached,
         total_s=end - begin,
-        after_s=end - killed,
+        after_s=end - killed if hit else 0.0,
         voids=max((event.voids for event in kept.events()), default=0),
         status=f"{record.status} {record.reason}".strip(),
         agree=list(held) == list(HOSPITALS) and len(set(held.values())) == 1,
@@ -113,20 +115,24 @@ def survive(
     )
 
 
-def kill(place: Federation, name: str, victim: str) -> None:
-    """Kill a process as a loss of power would, and restart it where systemd would."""
+def kill(place: Federation, name: str, victim: str) -> bool:
+    """Kill a process as a loss of power would, and restart it where systemd would.
+
+    Returns:
+        Whether there was something to kill.
+    """
     match victim:
         case "node child":
-            _kill_once_there(place, name, lambda: _child(place, name))
+            return _kill_once_there(place, name, lambda: _child(place, name))
         case "supervisor":
             place.nodes[HOSPITAL].kill()
             place.nodes[HOSPITAL].start()
         case "SuperNode":
             _kill(int(place.node_status(HOSPITAL)["supernode"]["pid"]))
         case "ServerApp":
-            _kill_once_there(place, name, lambda: _below(place.coordinator.pid, "server.runner"))
+            return _kill_once_there(place, name, lambda: _below(place, "server.runner"))
         case "SuperLink":
-            _kill_once_there(place, name, lambda: _below(place.coordinator.pid, "server.superlink"))
+            return _kill_once_there(place, name, lambda: _below(place, "server.superlink"))
         case "coordinator":
             place.coordinator.kill()
             place.coordinator.start()
@@ -134,6 +140,7 @@ def kill(place: Federation, name: str, victim: str) -> None:
             place.commands[-1].kill()
         case _:
             raise ValueError(victim)
+    return True
 
 
 def check_ledgers(place: Federation) -> str:
@@ -170,22 +177,25 @@ def _child(place: Federation, name: str) -> int | None:
     return found
 
 
-def _kill_once_there(place: Federation, name: str, find: Callable[[], int | None]) -> None:
+def _kill_once_there(place: Federation, name: str, find: Callable[[], int | None]) -> bool:
     """Kill a process as soon as there is one; a job that has ended needs none any more."""
     kept = place.kept(name)
     until(lambda: find() or kept.outcome, FIND_S, "there is something to kill")
     pid = find()
-    if pid is not None:
-        _kill(pid)
+    if pid is None:
+        return False
+    _kill(pid)
+    return True
 
 
 def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def _below(pid: int, word: str) -> int | None:
-    """A descendant of a process, by a word of its command line."""
-    return next((child for child in _descendants(pid) if word in _command(child)), None)
+def _below(place: Federation, word: str) -> int | None:
+    """A descendant of the coordinator, by a word of its command line."""
+    below = _descendants(place.coordinator.pid)
+    return next((child for child in below if word in _command(child)), None)
 
 
 def _descendants(pid: int) -> Iterator[int]:

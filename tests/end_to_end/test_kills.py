@@ -17,5 +17,6 @@ def test_a_job_outlives_whatever_is_killed(place: Federation, victim: str) -> No
     survived = survive(place, f"kill-{victim.replace(' ', '-').lower()}", victim, round_=1)
 
     sys.stdout.write(f"\n{HEADER}\n{survived.row()}\n")
+    assert survived.victim == victim
     assert survived.sound, survived.row()
     assert survived.voids <= 1
