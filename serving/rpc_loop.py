@@ -157,8 +157,8 @@ class LoopServer:
             self._watching.cancel()
         tasks = [call.task for call in self._calls if call.task is not None]
         for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks)
+            self._give_up(task)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._core.destroy()
         self._queue.shutdown()
         await asyncio.to_thread(self._waiting.join)
@@ -281,7 +281,11 @@ class LoopServer:
 
     def _closed(self, call: Call, event: Any) -> None:
         if event.batch_operations[0].cancelled() and call.task is not None:
-            call.task.cancel()
+            self._give_up(call.task)
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """Cancel in a later turn: a task that has not begun would end without ending its call."""
+        self._loop.call_soon(task.cancel)
 
     def _shut(self, _event: Any) -> None:
         self._over.set()

@@ -177,6 +177,26 @@ class TestBoth:
             assert code == grpc.StatusCode.DEADLINE_EXCEEDED
             one.methods.until("began", "given up", "began", "given up")
 
+    def test_a_call_given_up_before_it_begins_takes_no_place(self, make: Make) -> None:
+        with running(make, calls=1) as one:
+            sending, end = threading.Event(), threading.Event()
+
+            def messages() -> Iterator[bytes]:
+                sending.wait(10)
+                yield b"1"
+                end.wait(10)
+
+            call = one.channel.stream_unary("/test.Service/Endless").future(messages())
+            # By then the server asks to hear of its end.
+            time.sleep(0.15)
+            one.loop.call_soon_threadsafe(time.sleep, 0.3)
+            sending.set()
+            time.sleep(0.1)
+            call.cancel()
+            end.set()
+            time.sleep(0.4)
+            assert one.call("Echo")(b"1", timeout=10) == b"1"
+
     def test_too_many_calls_are_refused_and_later_ones_are_not(self, make: Make) -> None:
         with running(make, calls=2) as one:
             under_way = [one.call("Brief").future(b"") for _ in range(2)]
