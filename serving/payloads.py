@@ -31,6 +31,8 @@ DTYPES: Mapping[str, npt.DTypeLike] = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
+# Above this many bytes a request's values are read in a thread: others shall not wait for seconds.
+LARGE = 1 << 16
 _MOST_AXES = 8
 _MOST_VALUES = 1 << 48
 _LENGTH = struct.Struct("<I")

@@ -28,11 +28,10 @@ from serving.exchange import Asked, answer, problem_of, read_body
 from serving.metrics import CONTENT_TYPE
 from serving.openapi import document
 from serving.page import HEADERS, page
+from serving.payloads import LARGE
 from serving.refusal import Kind, Refusal, invalid
 
 LENGTH = b"inference-header-content-length"
-# Above this many bytes the values are read in a thread: others shall not wait for seconds.
-_LARGE = 1 << 16
 _INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -103,7 +102,7 @@ class _Infer:
         async with self._plane.entered(asked.caller, "predict", model) as admitted:
             body = await read_body(asked, receive, self._most)
             read = partial(read_request, version, body, asked.header(LENGTH))
-            request, binary = await asyncio.to_thread(read) if len(body) > _LARGE else read()
+            request, binary = await asyncio.to_thread(read) if len(body) > LARGE else read()
             reply = await self._plane.infer(admitted, request)
         body, length = write_reply(reply, binary)
         headers: dict[bytes, bytes] = {}

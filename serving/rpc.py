@@ -5,6 +5,7 @@ The stubs are those of tritonclient: two copies of one .proto cannot live in one
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
@@ -17,6 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from protocol.errors import FedwardError
 from serving.dataplane import EXTENSIONS, Caller, DataPlane
+from serving.payloads import LARGE, Request
 from serving.refusal import Kind, Refusal
 from serving.rpc_messages import from_reply, to_request
 
@@ -106,9 +108,16 @@ class Inference:
             with plane.metered(name, "grpc"):
                 left_s = context.time_remaining()
                 async with plane.entered(_caller(context), "predict", name, left_s) as model:
-                    return from_reply(await plane.infer(model, to_request(request)))
+                    return from_reply(await plane.infer(model, await _request_of(request)))
 
         return await _answered(context, answer)
+
+
+async def _request_of(message: Any) -> Request:
+    """What a message says; a large one is read in a thread."""
+    if message.ByteSize() > LARGE:
+        return await asyncio.to_thread(to_request, message)
+    return to_request(message)
 
 
 def handler_of(plane: DataPlane) -> grpc.GenericRpcHandler:

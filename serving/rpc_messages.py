@@ -37,6 +37,8 @@ def to_request(message: Any) -> Request:
         raise invalid(
             "raw_input_contents", expected=f"{len(message.inputs)} tensors", found=str(len(raw))
         )
+    if raw and any(one.HasField("contents") for one in message.inputs):
+        raise invalid("raw_input_contents", expected="no typed contents beside raw ones")
     inputs = [
         from_raw(one.name[:256], one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
         for place, one in enumerate(message.inputs)

@@ -113,6 +113,9 @@ async def serve(config: ServingConfig, base: Path, told: Callable[[Listening], N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     async with contextlib.AsyncExitStack() as stack:
+        # Done last: what is answered while the servers end is kept and watched, too.
+        stack.callback(plane.spools.close)
+        stack.callback(plane.monitor.look)
         rest = await _start_rest(config, base, plane, stack)
         rpc = await _start_rpc(config, base, plane, stack)
         watching = asyncio.create_task(_watch(plane, config.refresh_s))
@@ -120,23 +123,30 @@ async def serve(config: ServingConfig, base: Path, told: Callable[[Listening], N
         await ending.wait()
         plane.draining = True
         watching.cancel()
-        stack.callback(plane.spools.close)
-        stack.callback(plane.monitor.look)
         log.info("ending: %d requests under way", plane.turnstile.under_way)
 
 
 async def _watch(plane: DataPlane, every_s: float) -> None:
-    """Look whether another version was promoted; loading never holds up an answer."""
+    """Look for what was promoted, and after what is watched, again and again."""
     looked = time.monotonic()
     while True:
         await asyncio.sleep(every_s)
-        for label in await asyncio.to_thread(plane.catalogue.refresh):
-            log.info("in use now: %s", label)
-        if time.monotonic() - looked >= _LOOK_S:
-            looked = time.monotonic()
-            plane.monitor.keep_only(plane.catalogue.labels)
-            plane.monitor.look()
-            await asyncio.to_thread(plane.spools.write)
+        due = time.monotonic() - looked >= _LOOK_S
+        looked = time.monotonic() if due else looked
+        try:
+            await _look(plane, due=due)
+        except Exception as error:  # noqa: BLE001 - the next version must be noticed nevertheless
+            log.error("%s while looking after models, a defect", type(error).__name__)  # noqa: TRY400
+
+
+async def _look(plane: DataPlane, *, due: bool) -> None:
+    """Exchange what was promoted, and where it is due look after the rest; nobody waits for it."""
+    for label in await asyncio.to_thread(plane.catalogue.refresh):
+        log.info("in use now: %s", label)
+    if due:
+        plane.monitor.keep_only(plane.catalogue.labels)
+        plane.monitor.look()
+        await asyncio.to_thread(plane.spools.write)
 
 
 async def _start_rest(

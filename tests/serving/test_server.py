@@ -58,9 +58,10 @@ def rest(server: Running) -> Iterator[httpx.Client]:
         yield client
 
 
-def inputs(module: Any) -> list[Any]:
+def inputs(module: Any, times: int = 1) -> list[Any]:
     made = []
-    for name, rows in ROWS.items():
+    for name, once in ROWS.items():
+        rows = np.concatenate([once] * times)
         made.append(module.InferInput(name, list(rows.shape), TYPES[name]))
         made[-1].set_data_from_numpy(rows)
     return made
@@ -91,6 +92,15 @@ class TestClientsOfTheProtocol:
         reply = result.get_response()
         assert (reply.model_version, reply.id) == ("1", "7")
         assert reply.parameters["intended_use"].string_param == "Research only"
+
+    def test_a_large_message_is_answered_like_small_ones(
+        self, server: Running, folder: Path
+    ) -> None:
+        with triton_grpc.InferenceServerClient(server.grpc) as client:
+            result = client.infer("sepsis", inputs(triton_grpc, times=1000))
+        assert result.get_response().outputs[0].shape == [3000, 2]
+        once = expected(folder / "models")
+        assert (result.as_numpy("probabilities").reshape(1000, 3, 2) == once).all()
 
     @pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
     def test_http_answers_bit_for_bit(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import resource
 import shutil
+import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -311,3 +314,28 @@ def test_a_server_keeps_rows_only_of_the_model_that_says_so(tmp_path: Path) -> N
     assert folder.name == "age-1"
     (file,) = folder.iterdir()
     assert file.read_text() == f"case,age,{LABEL}\nP1,61.0,yes\nP2,,no\n"
+
+
+def test_rows_that_are_answered_while_the_server_ends_are_kept(tmp_path: Path) -> None:
+    add(tmp_path / "models", "age", PLAIN, 1)
+    put(tmp_path / "models", "age", 1)
+    inputs = [{"name": "age", "datatype": "FP64", "shape": [1], "data": [61]}]
+    body = json.dumps({"inputs": inputs}).encode()
+    head = b"POST /v2/models/age/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+
+    async def ask(listening: Listening) -> None:
+        host, _, port = (listening.rest or "").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head % len(body) + body[:5])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        writer.write(body[5:])
+        assert (await reader.readline()).split()[1] == b"200"
+        writer.close()
+
+    models = [{"name": "age", "keep": {"folder": "asked", "days": 7}}]
+    served(configure(tmp_path, models=models), ask)
+    (file,) = (tmp_path / "asked" / "age-1").iterdir()
+    assert file.read_text().splitlines()[1:] == ["61.0,yes"]
