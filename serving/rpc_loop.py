@@ -242,23 +242,26 @@ class LoopServer:
         try:
             request = handler.request_deserializer(data)
             reply = handler.response_serializer(await handler.unary_unary(request, call))
+            self._end(call, grpc.StatusCode.OK, "", reply)
         except _Aborted as ended:
             self._end(call, *ended.args)
         except asyncio.CancelledError:
             self._end(call, *_GIVEN_UP)
-        except Exception as error:  # noqa: BLE001 - what nobody foresaw may quote a value
+        except BaseException as error:  # What nobody foresaw may quote a value.
             log.error("%s, a defect", type(error).__name__)  # noqa: TRY400
+            # Without an end its place would be taken for good; a panic of Rust is no `Exception`.
             self._end(call, *_DEFECT)
-        else:
-            self._end(call, grpc.StatusCode.OK, "", reply)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
 
     def _end(self, call: Call, status: grpc.StatusCode, told: str, *reply: bytes) -> None:
         """Send an answer or an error."""
+        words = told.encode(errors="replace")
         call.begin(
             partial(self._sent, call),
             cygrpc.SendInitialMetadataOperation((), _NO_FLAGS),
             *(cygrpc.SendMessageOperation(one, _NO_FLAGS) for one in reply),
-            cygrpc.SendStatusFromServerOperation((), status.value[0], told.encode(), _NO_FLAGS),
+            cygrpc.SendStatusFromServerOperation((), status.value[0], words, _NO_FLAGS),
         )
 
     def _sent(self, call: Call, _event: Any) -> None:

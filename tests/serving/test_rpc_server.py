@@ -26,6 +26,10 @@ def grpcios(options: Sequence[tuple[str, Any]], calls: int) -> Any:
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=calls)
 
 
+class PanicError(BaseException):
+    """As what a library in Rust raises."""
+
+
 @dataclass
 class Methods:
     """What is called; `heard` says how the long ones ended."""
@@ -61,6 +65,16 @@ class Methods:
     async def Defect(self, _request: bytes, _context: Any) -> bytes:  # noqa: N802
         raise ValueError("systolic 230")
 
+    async def Panic(self, _request: bytes, _context: Any) -> bytes:  # noqa: N802
+        raise PanicError("systolic 230")
+
+    async def Text(self, _request: bytes, _context: Any) -> Any:  # noqa: N802
+        return "no bytes"
+
+    async def Surrogate(self, _request: bytes, context: Any) -> bytes:  # noqa: N802
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no such patient: \ud800")
+        raise AssertionError
+
     def until(self, *heard: str) -> None:
         end = time.monotonic() + 10
         while self.heard != list(heard):
@@ -85,9 +99,9 @@ class Running:
 
 
 def _service(methods: Methods) -> grpc.GenericRpcHandler:
-    names = ("Echo", "Told", "Refuse", "Brief", "Endless", "Defect")
+    names = ("Echo", "Told", "Refuse", "Brief", "Endless", "Defect", "Panic", "Text", "Surrogate")
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(getattr(methods, name), bytes, bytes)
+        name: grpc.unary_unary_rpc_method_handler(getattr(methods, name), bytes, lambda data: data)
         for name in names
     }
     return grpc.method_handlers_generic_handler("test.Service", handlers)
@@ -242,6 +256,17 @@ class TestLoopServer:
             told = status_of(lambda: one.call("Defect")(b"", timeout=10))
             assert told == (grpc.StatusCode.INTERNAL, "a defect")
         assert "ValueError, a defect" in caplog.text
+        assert "systolic" not in caplog.text
+
+    def test_every_call_has_an_end(self, caplog: pytest.LogCaptureFixture) -> None:
+        with running(LoopServer, calls=1) as one:
+            for name in ("Panic", "Text"):
+                told = status_of(partial(one.call(name), b"", timeout=10))
+                assert told == (grpc.StatusCode.INTERNAL, "a defect")
+                # A place is free again a moment after its answer has arrived.
+                time.sleep(0.05)
+            told = status_of(lambda: one.call("Surrogate")(b"", timeout=10))
+            assert told == (grpc.StatusCode.NOT_FOUND, "no such patient: ?")
         assert "systolic" not in caplog.text
 
     def test_it_rests_when_nobody_asks(self) -> None:
