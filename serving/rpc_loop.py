@@ -55,14 +55,14 @@ class Call:
         event: By which the core told of it.
     """
 
-    __slots__ = ("_core", "_deadline", "_metadata", "method", "task", "watched")
+    __slots__ = ("_core", "_deadline", "_metadata", "method", "over", "task", "watched")
 
     def __init__(self, event: Any) -> None:
         details = event.call_details
         self._core, self._metadata = event.call, event.invocation_metadata or ()
         self._deadline, self.method = details.deadline, details.method
         self.task: asyncio.Task[None] | None = None
-        self.watched = False
+        self.watched = self.over = False
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
         """Names and values that came before the message."""
@@ -84,7 +84,8 @@ class Call:
 
     def begin(self, told: Callable[[Any], None], *operations: Any) -> None:
         """Have the core do something, and tell when it is done."""
-        self._core.start_server_batch(operations, told)
+        if not self.over:
+            self._core.start_server_batch(operations, told)
 
 
 class LoopServer:
@@ -152,7 +153,6 @@ class LoopServer:
         except TimeoutError:
             self._core.cancel_all_calls()
             await self._over.wait()
-        # The core would die of an operation that begins after its queue was shut.
         if self._watching is not None:
             self._watching.cancel()
         tasks = [call.task for call in self._calls if call.task is not None]
@@ -160,6 +160,9 @@ class LoopServer:
             self._give_up(task)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._core.destroy()
+        # The core would die of an operation that begins after its queue was shut.
+        for call in self._calls:
+            call.over = True
         self._queue.shutdown()
         await asyncio.to_thread(self._waiting.join)
 

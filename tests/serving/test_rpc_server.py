@@ -269,6 +269,19 @@ class TestLoopServer:
             assert told == (grpc.StatusCode.NOT_FOUND, "no such patient: ?")
         assert "systolic" not in caplog.text
 
+    def test_a_call_that_is_heard_of_too_late_begins_nothing(self) -> None:
+        with running(LoopServer) as one:
+            call = one.call("Endless").future(b"")
+            one.methods.until("began")
+            (late,) = one.server._calls
+            task, late.task = late.task, None
+            one.stop(0).result(10)
+            # Were its end sent now, the process would die.
+            one.loop.call_soon_threadsafe(task.cancel)
+            one.methods.until("began", "given up")
+            assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+            assert asyncio.run_coroutine_threadsafe(_ended(task), one.loop).result(10)
+
     def test_it_rests_when_nobody_asks(self) -> None:
         with running(LoopServer) as one:
             for _ in range(20):
@@ -298,3 +311,8 @@ def _made(make: Make) -> Any:
         return make(OPTIONS, 4)
 
     return asyncio.run(made())
+
+
+async def _ended(task: asyncio.Task[None]) -> bool:
+    await asyncio.wait((task,))
+    return task.exception() is None
