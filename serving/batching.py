@@ -115,13 +115,13 @@ class Batcher:
 
     def _answered(self, batch: list[_Waiting]) -> list[Answer | Exception]:
         """The answer to each; if they cannot be answered together, each by itself."""
-        joined = batch[0].table if len(batch) == 1 else _joined([one.table for one in batch])
-        if joined is not None:
-            try:
+        try:
+            joined = batch[0].table if len(batch) == 1 else _joined([one.table for one in batch])
+            if joined is not None:
                 return _parted(self.answer(joined), [one.rows for one in batch])
-            except Exception as error:  # noqa: BLE001 - whoever waits must be told
-                if len(batch) == 1:
-                    return [error]
+        except Exception as error:  # noqa: BLE001 - whoever waits must be told
+            if len(batch) == 1:
+                return [error]
         return list(chain.from_iterable(self._answered([one]) for one in batch))
 
     def _hand_out(self, batch: list[_Waiting], answers: list[Answer | Exception]) -> None:

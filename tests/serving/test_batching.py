@@ -34,7 +34,7 @@ def asked(tables: Sequence[Mapping[str, Any]], most_rows: int = 8) -> tuple[list
             return_exceptions=True,
         )
 
-    answers = asyncio.run(ask())
+    answers = asyncio.run(asyncio.wait_for(ask(), 20))
     assert batcher.waiting == 0
     return [
         one if isinstance(one, Exception) else one["twice"].tolist() for one in answers
@@ -60,6 +60,13 @@ def test_a_batch_has_no_more_rows_than_allowed_and_no_request_is_split() -> None
     answers, batches = asked([{"x": np.ones(size)} for size in (9, 5, 3, 1, 20, 1)])
     assert [len(one) for one in answers] == [9, 5, 3, 1, 20, 1]
     assert batches == [1, 2, 1, 1, 1]
+
+
+def test_tables_that_cannot_be_joined_are_answered_apart() -> None:
+    tables = [{"x": [value], "y": [0.0]} for value in (1.0, 2.0)] + [{"x": [3.0]}, {"x": [4.0]}]
+    answers, batches = asked(tables)
+    assert answers == [[2.0], [4.0], [6.0], [8.0]]
+    assert batches == [1, 3]
 
 
 def test_a_request_that_fails_spoils_no_other() -> None:
