@@ -30,9 +30,12 @@ _AT_ONCE = 256
 _FOREVER_S = 2.0**62
 # An answer that takes longer is given up when nobody waits for it any more.
 _WATCHED_S = 0.05
+# A call whose message is not whole by then gives its place to others.
+_MESSAGE_S = 30.0
 _UNKNOWN = (grpc.StatusCode.UNIMPLEMENTED, "no such method")
 _TOO_MANY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
 _NO_MESSAGE = (grpc.StatusCode.INVALID_ARGUMENT, "a call has one message")
+_LATE = (grpc.StatusCode.DEADLINE_EXCEEDED, "no whole message in time")
 _GIVEN_UP = (grpc.StatusCode.CANCELLED, "given up")
 _DEFECT = (grpc.StatusCode.INTERNAL, "a defect")
 
@@ -55,14 +58,14 @@ class Call:
         event: By which the core told of it.
     """
 
-    __slots__ = ("_core", "_deadline", "_metadata", "method", "over", "task", "watched")
+    __slots__ = ("_core", "_deadline", "_metadata", "method", "over", "task", "watched_s")
 
     def __init__(self, event: Any) -> None:
         details = event.call_details
         self._core, self._metadata = event.call, event.invocation_metadata or ()
         self._deadline, self.method = details.deadline, details.method
         self.task: asyncio.Task[None] | None = None
-        self.watched = self.over = False
+        self.watched_s, self.over = 0.0, False
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
         """Names and values that came before the message."""
@@ -86,6 +89,10 @@ class Call:
         """Have the core do something, and tell when it is done."""
         if not self.over:
             self._core.start_server_batch(operations, told)
+
+    def cut(self, status: grpc.StatusCode, told: str) -> None:
+        """End the call, whatever is under way; a message that is waited for does not come."""
+        self._core.cancel(status.value[0], told)
 
 
 class LoopServer:
@@ -278,10 +285,12 @@ class LoopServer:
         """Hear of it when a client gives up a call that takes long; most end before this asks."""
         self._watching = None
         for call in self._calls:
-            if not call.watched:
-                call.watched = True
+            if not call.watched_s:
                 closed = partial(self._closed, call)
                 call.begin(closed, cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
+            elif call.task is None and call.watched_s > _MESSAGE_S:
+                call.cut(*_LATE)
+            call.watched_s += _WATCHED_S
         if self._calls:
             self._watch_soon()
 

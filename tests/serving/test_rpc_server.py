@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serving import rpc_loop
 from serving.rpc_loop import LoopServer
 from serving.rpc_server import fits, rpc_server
 
@@ -268,6 +269,26 @@ class TestLoopServer:
             told = status_of(lambda: one.call("Surrogate")(b"", timeout=10))
             assert told == (grpc.StatusCode.NOT_FOUND, "no such patient: ?")
         assert "systolic" not in caplog.text
+
+    def test_a_call_without_a_message_gives_its_place_up(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rpc_loop, "_MESSAGE_S", 0.2)
+        with running(LoopServer, calls=1) as one:
+            end = threading.Event()
+
+            def messages() -> Iterator[bytes]:
+                end.wait(10)
+                yield from ()
+
+            call = one.channel.stream_unary("/test.Service/Echo").future(messages(), timeout=10)
+            assert status_of(partial(call.result, 10)) == (
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "no whole message in time",
+            )
+            end.set()
+            time.sleep(0.05)
+            assert one.call("Brief")(b"", timeout=10) == b"whole"
 
     def test_a_call_that_is_heard_of_too_late_begins_nothing(self) -> None:
         with running(LoopServer) as one:
