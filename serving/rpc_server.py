@@ -28,6 +28,7 @@ def rpc_server(options: Sequence[tuple[str, Any]], calls: int) -> LoopServer | g
         options: The core's, as `grpc.aio.server` takes them.
         calls: Calls at a time; those beyond are refused.
     """
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_unquoting)
     if fits(grpc.__version__):
         from serving.rpc_loop import LoopServer  # noqa: PLC0415 - what it imports may not exist
 
@@ -36,6 +37,11 @@ def rpc_server(options: Sequence[tuple[str, Any]], calls: int) -> LoopServer | g
         "gRPC is slower than it could be: grpcio %s is not one that was tried", grpc.__version__
     )
     return grpc.aio.server(options=options, maximum_concurrent_rpcs=calls)
+
+
+def _unquoting(record: logging.LogRecord) -> bool:
+    """Whether a line of grpcio's holds no value of a client's; one holds headers, not in UTF-8."""
+    return not str(record.msg).startswith("Invalid encoding")
 
 
 def fits(version: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -138,6 +139,36 @@ def status_of(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code(), caught.value.details()
+
+
+def asked(port: int, method: bytes) -> bytes:
+    """What a call is answered, as bytes, that has a header which grpcio's clients would not send.
+
+    Source: RFC 9113, sections 3.4 and 4.1; RFC 7541, section 6.2.2.
+    """
+    headers = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": method,
+        b":authority": b"x",
+        b"te": b"trailers",
+        b"content-type": b"application/grpc",
+        b"authorization": b"systolic 230 \xff",
+    }
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        for name, value in headers.items()
+    )
+    frames = ((4, 0, 0, b""), (1, 4, 1, block), (0, 1, 1, b"\0\0\0\0\x011"))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        for kind, flags, stream, data in frames:
+            head = len(data).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+            connection.sendall(head + data)
+        answer = b""
+        while b"grpc-message" not in answer and (got := connection.recv(65_536)):
+            answer += got
+        return answer
 
 
 @pytest.fixture(params=[LoopServer, grpcios], ids=["loop", "grpcio"])
@@ -302,6 +333,16 @@ class TestLoopServer:
             one.methods.until("began", "given up")
             assert call.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
             assert asyncio.run_coroutine_threadsafe(_ended(task), one.loop).result(10)
+
+    def test_names_and_headers_that_are_no_text_do_no_harm(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with running(rpc_server) as one:
+            port = one.channel._channel.target().decode().rpartition(":")[2]
+            assert b"no such method" in asked(int(port), b"/test.Service/\xff")
+            assert b"\x00\x00\x00\x00\x011" in asked(int(port), b"/test.Service/Echo")
+            assert one.call("Echo")(b"1", timeout=10) == b"1"
+        assert not caplog.records
 
     def test_it_rests_when_nobody_asks(self) -> None:
         with running(LoopServer) as one:
