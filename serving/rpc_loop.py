@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from threading import Lock, Thread
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import grpc
 from grpc._cython import cygrpc
+
+from serving.rpc_call import Aborted, Call
 
 log = logging.getLogger("fedward.serving")
 
 _NO_FLAGS = 0
 # So many events are met before whatever else the loop has to do has its turn.
 _AT_ONCE = 256
-# The core's latest time, in seconds, stands for a client that does not say how long it waits.
-_FOREVER_S = 2.0**62
 # An answer that takes longer is given up when nobody waits for it any more.
 _WATCHED_S = 0.05
 # A call whose message is not whole by then gives its place to others.
@@ -40,59 +39,11 @@ _GIVEN_UP = (grpc.StatusCode.CANCELLED, "given up")
 _DEFECT = (grpc.StatusCode.INTERNAL, "a defect")
 
 
-class _Aborted(Exception):  # noqa: N818 - how a handler ends a call
-    """A status and a line, for the client."""
-
-
 class _Details(NamedTuple):
     """What a service is asked for a method by, see `grpc.HandlerCallDetails`."""
 
     method: str
     invocation_metadata: Sequence[tuple[str, str | bytes]]
-
-
-class Call:
-    """A call as its handler sees it: what is used here of `grpc.aio.ServicerContext`.
-
-    Args:
-        event: By which the core told of it.
-    """
-
-    __slots__ = ("_core", "_deadline", "_metadata", "method", "over", "task", "watched_s")
-
-    def __init__(self, event: Any) -> None:
-        details = event.call_details
-        self._core, self._metadata = event.call, event.invocation_metadata or ()
-        self._deadline, self.method = details.deadline, details.method
-        self.task: asyncio.Task[None] | None = None
-        self.watched_s, self.over = 0.0, False
-
-    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        """Names and values that came before the message."""
-        return self._metadata
-
-    def peer(self) -> str:
-        """The other end's address, such as `ipv4:127.0.0.1:5000`."""
-        address: bytes = self._core.peer()
-        return address.decode()
-
-    def time_remaining(self) -> float | None:
-        """Seconds that the client still waits; None where it does not say."""
-        left_s = self._deadline - time.time()
-        return None if left_s > _FOREVER_S else max(left_s, 0.0)
-
-    async def abort(self, status: grpc.StatusCode, told: str) -> NoReturn:
-        """End the call with an error."""
-        raise _Aborted(status, told)
-
-    def begin(self, told: Callable[[Any], None], *operations: Any) -> None:
-        """Have the core do something, and tell when it is done."""
-        if not self.over:
-            self._core.start_server_batch(operations, told)
-
-    def cut(self, status: grpc.StatusCode, told: str) -> None:
-        """End the call, whatever is under way; a message that is waited for does not come."""
-        self._core.cancel(status.value[0], told)
 
 
 class LoopServer:
@@ -253,7 +204,7 @@ class LoopServer:
             request = handler.request_deserializer(data)
             reply = handler.response_serializer(await handler.unary_unary(request, call))
             self._end(call, grpc.StatusCode.OK, "", reply)
-        except _Aborted as ended:
+        except Aborted as ended:
             self._end(call, *ended.args)
         except asyncio.CancelledError:
             self._end(call, *_GIVEN_UP)
