@@ -1,6 +1,6 @@
 """How long a prediction takes over loopback, beside servers that only predict.
 
-    python benchmarks/inference.py [--json [FILE]] [--kserve] [--install]
+    python benchmarks/inference.py [--json [FILE]] [--alone] [--kserve] [--install]
 
 One model (30 numbers, 64-32-16, two classes) is asked for one row: by `fedward serve` over gRPC and
 REST, which apply schema and preprocessing, flag values and say what the model is for; and by the
@@ -15,6 +15,7 @@ others, whatever its protocol, and with the best of its own protocol. The client
 nothing and are the same for all, see `lean_clients.py`: usual ones would take as long as the
 servers and draw every ratio to 1. Nothing is pinned to a core, since some servers have threads that
 need one. Throughput is that of 16 clients; there the servers take turns, too, a second at a time.
+`--alone` asks each server all its requests before the next: it finds its own code in the caches.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--requests", type=int, default=1000, help="to each server, by one client")
     parser.add_argument("--seconds", type=float, default=6.0, help="of 16 clients, each server")
+    parser.add_argument("--alone", action="store_true", help="ask one server after the other")
     parser.add_argument("--kserve", action="store_true", help="measure KServe's ModelServer, too")
     parser.add_argument("--install", action="store_true", help="make its environment first")
     args = parser.parse_args()
@@ -58,7 +60,7 @@ def main() -> None:
         if args.kserve:
             servers += kserve(stack, x_F, install=args.install)
         servers += own(stack, x_F)
-        times = latencies(servers, args.requests)
+        times = latencies(servers, args.requests, alone=args.alone)
         rates = throughputs(servers, args.seconds)
     publish(
         "One row over loopback",
@@ -70,14 +72,18 @@ def main() -> None:
     )
 
 
-def latencies(servers: Sequence[Server], requests: int) -> list[Times]:
-    """Milliseconds of each answer to one client that asks all servers in turn."""
+def latencies(servers: Sequence[Server], requests: int, *, alone: bool) -> list[Times]:
+    """Milliseconds of each answer to one client, which asks all servers in turn unless `alone`."""
     clients = [server.connect() for server in servers]
     for client in clients:
         for _ in range(WARM):
             seconds_of(client)
-    found = np.array([[seconds_of(client) for client in clients] for _ in range(requests)])
-    return [*(found.T * 1e3)]
+    if alone:
+        found = [[seconds_of(client) for _ in range(WARM + requests)][WARM:] for client in clients]
+    else:
+        turns = [[seconds_of(client) for client in clients] for _ in range(requests)]
+        found = [list(one) for one in zip(*turns, strict=True)]
+    return [np.array(one) * 1e3 for one in found]
 
 
 def throughputs(servers: Sequence[Server], seconds: float) -> list[float]:
