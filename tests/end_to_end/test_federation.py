@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from learning.artefact import load
 from protocol.journal import verify_journal
 from protocol.roster import Roster, Trust
 from protocol.signing import SigningKey, verify
@@ -57,8 +59,11 @@ def test_a_job_as_the_demo_runs_it(place: Federation) -> None:
     told = place.complete(place.job("whole"))
 
     assert (told["status"], told["round"], told["refusals"]) == ("completed", 4, {})
-    assert 0.8 < told["metrics"]["auroc"][0] <= 1
+    # What is told has the noise of an evaluation of 150 patients in it; the model is seen by all.
+    value, low, high = told["metrics"]["auroc"]
+    assert 0 <= low <= value <= high <= 1
     check_models(place, "whole")
+    assert _auroc(place, "whole") > 0.95
     status = place.say("server", "status")
     assert (status["ready"], status["jobs"]) == (True, [])
     assert status["hospitals"] == dict.fromkeys(HOSPITALS, True)
@@ -114,6 +119,17 @@ def check_models(place: Federation, name: str) -> str:
     assert list(held) == list(HOSPITALS)
     (digest,) = set(held.values())
     return digest
+
+
+def _auroc(place: Federation, name: str) -> float:
+    """How well the model ranks all patients of all hospitals; 60 such jobs gave 0.983 or more."""
+    model = load(place.folder / HOSPITALS[0] / "models" / name / "1")
+    parts = [*shares().values()]
+    table = {
+        column: list(chain.from_iterable(part[column] for part in parts)) for column in parts[0]
+    }
+    records, _ = model.task.records(table)
+    return model.task.score(model.predict(records.x_NF), records.y_N)
 
 
 def _where(place: Federation) -> tuple[object, ...]:
